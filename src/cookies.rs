@@ -1,0 +1,338 @@
+//! Cookies: the only file that names them, reads them and builds `Set-Cookie`.
+//!
+//! | cookie | holds | attributes |
+//! |---|---|---|
+//! | `<name>-s`, `-s1` … `-s4` | the session, sealed, or the key to it in a store | `Path=/; HttpOnly; SameSite=Lax` |
+//! | `<name>-p-<id>` | one pending login, sealed | the same, `SameSite=None` with form_post |
+//! | `<name>-n` | that a login was just completed | the same |
+//! | `<name>-o` | the ID token for the provider's logout, sealed | the same, `Path=<prefix>/logout` |
+//!
+//! `<name>` is `auth_` and six hex digits of the instance, because browsers share the cookies of
+//! one host across ports. On https `__Host-` stands before it (`__Secure-` where the path is not
+//! `/`) and every cookie is `Secure`.
+
+use std::time::Duration;
+
+use cookie::{Cookie, SameSite};
+use http::header::{COOKIE, HeaderMap, HeaderValue};
+
+/// The session cookie and its continuation chunks.
+pub(crate) const MAX_CHUNKS: usize = 5;
+/// Hex digits in the name of a pending login's cookie.
+pub(crate) const PENDING_ID: usize = 16;
+
+const HOST: &str = "__Host-";
+const SECURE: &str = "__Secure-";
+
+/// What one of our cookies is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Own<'a> {
+    /// The ID token kept for the logout at the provider.
+    LogoutHint,
+    /// The note that a login was just completed.
+    Notice,
+    /// A pending login with this id.
+    Pending(&'a str),
+    /// A chunk of the session.
+    Session(usize),
+}
+
+/// The names and attributes of one instance's cookies.
+#[derive(Clone, Debug)]
+pub(crate) struct Cookies {
+    /// `auth_` and six hex digits.
+    base: String,
+    /// What stands before a host-wide cookie: `__Host-`, or nothing without TLS.
+    prefix: &'static str,
+    secure: bool,
+    /// Whether the provider answers by a cross-site POST, to which Lax cookies are not attached.
+    form_post: bool,
+    hint_path: String,
+}
+
+impl Cookies {
+    pub(crate) fn new(instance: &[u8; 32], secure: bool, form_post: bool, logout: &str) -> Self {
+        let [a, b, c, ..] = instance;
+        Self {
+            base: format!("auth_{a:02x}{b:02x}{c:02x}"),
+            prefix: if secure { HOST } else { "" },
+            secure,
+            form_post,
+            hint_path: logout.to_owned(),
+        }
+    }
+
+    /// Returns the full name of a cookie; it is also what the seal is bound to.
+    pub(crate) fn name(&self, own: Own<'_>) -> String {
+        let base = &self.base;
+        match own {
+            Own::LogoutHint => {
+                let prefix = if self.secure { SECURE } else { "" };
+                format!("{prefix}{base}-o")
+            }
+            Own::Notice => format!("{}{base}-n", self.prefix),
+            Own::Pending(id) => format!("{}{base}-p-{id}", self.prefix),
+            Own::Session(0) => format!("{}{base}-s", self.prefix),
+            Own::Session(chunk) => format!("{}{base}-s{chunk}", self.prefix),
+        }
+    }
+
+    /// Returns our cookies of a request in the order they came, over all `Cookie` fields
+    /// (RFC 9113 section 8.2.3 lets HTTP/2 split them).
+    pub(crate) fn read<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> impl Iterator<Item = (Own<'a>, &'a [u8])> {
+        headers
+            .get_all(COOKIE)
+            .iter()
+            .flat_map(|field| pairs(field.as_bytes()))
+            .filter_map(|pair| {
+                let (name, value) = split_pair(pair)?;
+                Some((self.own(name)?, value))
+            })
+    }
+
+    /// Tells whether a cookie name is one of ours, exactly as we write it.
+    fn own<'a>(&self, name: &'a [u8]) -> Option<Own<'a>> {
+        let rest = match name.strip_prefix(self.prefix.as_bytes()) {
+            Some(rest) if rest.starts_with(self.base.as_bytes()) => rest,
+            // The one cookie with another prefix.
+            _ if self.secure => {
+                let rest = name.strip_prefix(SECURE.as_bytes())?;
+                let rest = rest.strip_prefix(self.base.as_bytes())?;
+                return (rest == b"-o").then_some(Own::LogoutHint);
+            }
+            _ => return None,
+        };
+        match &rest[self.base.len()..] {
+            b"-n" => Some(Own::Notice),
+            b"-o" if !self.secure => Some(Own::LogoutHint),
+            b"-s" => Some(Own::Session(0)),
+            [b'-', b's', digit @ b'1'..=b'4'] => Some(Own::Session(usize::from(digit - b'0'))),
+            [b'-', b'p', b'-', id @ ..] if id.len() == PENDING_ID => {
+                let id = std::str::from_utf8(id).ok()?;
+                id.bytes().all(|b| b.is_ascii_hexdigit()).then_some(Own::Pending(id))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells whether a name is ours or pretends to be, with whatever prefix.
+    fn resembles_ours(&self, name: &[u8]) -> bool {
+        let bare = [&b"__Host-Http-"[..], b"__Host-", b"__Http-", b"__Secure-"]
+            .iter()
+            .find_map(|prefix| {
+                let (head, rest) = name.split_at_checked(prefix.len())?;
+                head.eq_ignore_ascii_case(prefix).then_some(rest)
+            })
+            .unwrap_or(name);
+        bare.strip_prefix(self.base.as_bytes())
+            .is_some_and(|rest| rest.first() == Some(&b'-'))
+    }
+
+    /// Removes our cookies from a request; the others stay as they came, byte for byte.
+    ///
+    /// Allocates only where other cookies share a field with ours.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        let ours = |pair: &[u8]| {
+            let name = split_pair(pair).map_or(pair, |(name, _)| name);
+            self.resembles_ours(name)
+        };
+        let mut any = false;
+        let mut all = true;
+        for field in headers.get_all(COOKIE) {
+            for pair in pairs(field.as_bytes()) {
+                if ours(pair) {
+                    any = true;
+                } else if !pair.is_empty() {
+                    all = false;
+                }
+            }
+        }
+        if !any {
+            return;
+        }
+        if all {
+            headers.remove(COOKIE);
+            return;
+        }
+        let kept: Vec<HeaderValue> = headers
+            .get_all(COOKIE)
+            .iter()
+            .filter_map(|field| {
+                let mut kept = Vec::with_capacity(field.len());
+                for pair in pairs(field.as_bytes()).filter(|pair| !ours(pair)) {
+                    if !kept.is_empty() {
+                        kept.extend_from_slice(b"; ");
+                    }
+                    kept.extend_from_slice(pair);
+                }
+                if kept.is_empty() {
+                    return None;
+                }
+                let mut value = HeaderValue::from_bytes(&kept).ok()?;
+                value.set_sensitive(field.is_sensitive());
+                Some(value)
+            })
+            .collect();
+        headers.remove(COOKIE);
+        for value in kept {
+            headers.append(COOKIE, value);
+        }
+    }
+
+    /// Tells whether a `Set-Cookie` of the inner service bears one of our names.
+    pub(crate) fn is_forged(&self, set_cookie: &HeaderValue) -> bool {
+        let pair = pairs(set_cookie.as_bytes()).next().unwrap_or_default();
+        split_pair(pair).is_some_and(|(name, _)| self.resembles_ours(name))
+    }
+
+    /// Builds the `Set-Cookie` that sets a cookie for `max_age`.
+    pub(crate) fn set(&self, own: Own<'_>, value: &str, max_age: Duration) -> HeaderValue {
+        self.build(own, value, max_age)
+    }
+
+    /// Builds the `Set-Cookie` that removes a cookie, with the attributes it was set with.
+    pub(crate) fn remove(&self, own: Own<'_>) -> HeaderValue {
+        self.build(own, "", Duration::ZERO)
+    }
+
+    fn build(&self, own: Own<'_>, value: &str, max_age: Duration) -> HeaderValue {
+        let cross_site = self.form_post && matches!(own, Own::Pending(_));
+        let path = match own {
+            Own::LogoutHint => self.hint_path.as_str(),
+            _ => "/",
+        };
+        let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
+        let cookie = Cookie::build((self.name(own), value))
+            .path(path)
+            .http_only(true)
+            .secure(self.secure || cross_site)
+            .same_site(if cross_site { SameSite::None } else { SameSite::Lax })
+            .max_age(cookie::time::Duration::seconds(seconds))
+            .build();
+        let mut value = HeaderValue::from_str(&cookie.to_string())
+            .expect("names and base64url values are header text");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// Splits a `Cookie` field at its semicolons, without the white space around each pair.
+fn pairs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(field);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        let pair = match memchr::memchr(b';', current) {
+            Some(at) => {
+                rest = Some(&current[at + 1..]);
+                &current[..at]
+            }
+            None => {
+                rest = None;
+                current
+            }
+        };
+        Some(pair.trim_ascii())
+    })
+}
+
+fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(b'=', pair)?;
+    Some((&pair[..at], &pair[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookies(secure: bool) -> Cookies {
+        Cookies::new(&[0xab; 32], secure, false, "/auth/logout")
+    }
+
+    fn headers(fields: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn h11_h12_h13_names_are_read_exactly_over_all_fields() {
+        let cookies = cookies(true);
+        let headers = headers(&[
+            b"a=b; __Host-auth_ababab-s=one",
+            b"__host-auth_ababab-s=no; x__Host-auth_ababab-s=no;__Host-auth_ababab-s1=two ;c",
+            b"auth_ababab-s=no; __Host-auth_ababab-s9=no; __Host-auth_ababab-s12=no",
+            b"__Host-auth_ababab-p-0123456789abcdef=p; __Host-auth_ababab-p-0123=no",
+            b"__Secure-auth_ababab-o=hint; __Host-auth_ababab-o=no; =; ;;; =x",
+        ]);
+        let read: Vec<_> = cookies.read(&headers).collect();
+        assert_eq!(
+            read,
+            [
+                (Own::Session(0), &b"one"[..]),
+                (Own::Session(1), b"two"),
+                (Own::Pending("0123456789abcdef"), b"p"),
+                (Own::LogoutHint, b"hint"),
+            ]
+        );
+    }
+
+    #[test]
+    fn h24_ours_are_stripped_and_the_others_stay() {
+        let cookies = cookies(true);
+        for (case, fields, left) in [
+            ("none of ours", &[&b"a=b;c=\xff; d"[..]][..], &[&b"a=b;c=\xff; d"[..]][..]),
+            ("only ours", &[b"__Host-auth_ababab-s=x"], &[]),
+            ("mixed", &[b"a=b; __Host-auth_ababab-s=x; c=d"], &[b"a=b; c=d"]),
+            ("bare name", &[b"auth_ababab-s=x; c=d"], &[b"c=d"]),
+            ("odd prefixes", &[b"__host-auth_ababab-x=1; __Secure-auth_ababab-o=2; e=f"], &[b"e=f"]),
+            ("two fields", &[b"__Host-auth_ababab-s=x", b"a=b"], &[b"a=b"]),
+            ("no value", &[b"__Host-auth_ababab-s; a=b"], &[b"a=b"]),
+            ("a neighbour", &[b"auth_ababac-s=x; auth_abababx=y"], &[b"auth_ababac-s=x; auth_abababx=y"]),
+        ] {
+            let mut headers = headers(fields);
+            cookies.strip(&mut headers);
+            let kept: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+            assert_eq!(kept, left, "{case}");
+        }
+    }
+
+    #[test]
+    fn b13_h03_b20_removal_has_the_attributes_of_setting() {
+        for (cookies, own, attributes) in [
+            (cookies(true), Own::Session(0), "HttpOnly; SameSite=Lax; Secure; Path=/"),
+            (cookies(false), Own::Notice, "HttpOnly; SameSite=Lax; Path=/"),
+            (cookies(true), Own::LogoutHint, "HttpOnly; SameSite=Lax; Secure; Path=/auth/logout"),
+            (
+                Cookies::new(&[1; 32], false, true, "/x"),
+                Own::Pending("0123456789abcdef"),
+                "HttpOnly; SameSite=None; Secure; Path=/",
+            ),
+        ] {
+            let name = cookies.name(own);
+            let set = cookies.set(own, "v", Duration::from_secs(60));
+            assert_eq!(set.to_str().unwrap(), format!("{name}=v; {attributes}; Max-Age=60"));
+            assert_eq!(
+                cookies.remove(own).to_str().unwrap(),
+                format!("{name}=; {attributes}; Max-Age=0")
+            );
+        }
+    }
+
+    #[test]
+    fn h25_the_inner_service_cannot_set_our_cookies() {
+        let cookies = cookies(true);
+        for (set, forged) in [
+            ("__Host-auth_ababab-s=x; Path=/", true),
+            ("auth_ababab-p-0=x", true),
+            ("theme=dark; Path=/", false),
+            ("x=__Host-auth_ababab-s=1", false),
+        ] {
+            assert_eq!(cookies.is_forged(&HeaderValue::from_static(set)), forged, "{set}");
+        }
+    }
+}

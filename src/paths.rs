@@ -1,0 +1,300 @@
+//! Which requests are ours, open, optional or protected, judged by the path *as received*.
+//!
+//! The inner service may decode or normalise a path in ways this layer cannot know. So a rule
+//! matches bytes, segment by segment, and a path that any normalisation would change is never open
+//! and never ours: it is protected.
+
+use std::str::FromStr;
+
+use http::Method;
+
+use crate::names::InvalidName;
+
+/// One of the endpoints this layer serves itself, below its prefix.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Endpoint {
+    Callback,
+    HealthLive,
+    HealthReady,
+    Login,
+    Logout,
+    Session,
+    SignedOut,
+}
+
+/// How a request is treated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Class {
+    /// Passed on, nothing is looked up.
+    Open,
+    /// The session is looked up, nobody is refused for want of one.
+    Optional,
+    /// Served by this layer.
+    Ours(Endpoint),
+    /// Passed on with a live session only.
+    Protected,
+}
+
+/// A path, or everything below one, with an optional method: `/about`, `/assets/*`, `GET /health`.
+///
+/// `prefix/*` matches the prefix itself and everything below it, on segment boundaries:
+/// `/assets/*` matches `/assets`, `/assets/` and `/assets/app.css`, never `/assets.evil`.
+///
+/// # Security
+///
+/// The path is compared byte for byte as it was received. An encoded or unusual spelling never
+/// matches, so that it is protected even where the inner service would read it as the same path.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::PathRule;
+///
+/// assert!("/assets/*".parse::<PathRule>().is_ok());
+/// assert!("GET /health".parse::<PathRule>().is_ok());
+/// assert!("assets".parse::<PathRule>().is_err());
+/// assert!("/a/*/b".parse::<PathRule>().is_err());
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PathRule {
+    method: Option<Method>,
+    path: Box<str>,
+    below: bool,
+}
+
+impl PathRule {
+    fn matches(&self, method: &Method, path: &str) -> bool {
+        if self.method.as_ref().is_some_and(|only| only != method) {
+            return false;
+        }
+        if !self.below {
+            return path == &*self.path;
+        }
+        match path.strip_prefix(&*self.path) {
+            Some(rest) => rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        }
+    }
+}
+
+impl FromStr for PathRule {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = |why| InvalidName::new("path rule", why, text);
+        let (method, path) = match text.split_once(' ') {
+            Some((method, path)) => {
+                let method = Method::from_str(method).map_err(|_| bad("not a method"))?;
+                (Some(method), path)
+            }
+            None => (None, text),
+        };
+        let (path, below) = match path.strip_suffix("/*") {
+            Some(prefix) => (prefix, true),
+            None => (path, false),
+        };
+        if !(path.starts_with('/') || (below && path.is_empty())) {
+            return Err(bad("a rule begins with a slash"));
+        }
+        if path.contains('*') {
+            return Err(bad("a star stands only at the end, after a slash"));
+        }
+        if !path.is_empty() && !is_plain(path) {
+            return Err(bad("a rule is a plain path; such a path would never match"));
+        }
+        Ok(Self {
+            method,
+            path: path.into(),
+            below,
+        })
+    }
+}
+
+/// The table that classifies requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    prefix: Box<str>,
+    open: Vec<PathRule>,
+    optional: Vec<PathRule>,
+    health: bool,
+}
+
+impl Paths {
+    pub(crate) fn new(
+        prefix: &str,
+        open: Vec<PathRule>,
+        optional: Vec<PathRule>,
+        health: bool,
+    ) -> Self {
+        Self {
+            prefix: prefix.into(),
+            open,
+            optional,
+            health,
+        }
+    }
+
+    /// Classifies a request; `path` is the path of the request target, undecoded.
+    pub(crate) fn classify(&self, method: &Method, path: &str) -> Class {
+        if !is_plain(path) {
+            return Class::Protected;
+        }
+        if let Some(rest) = path.strip_prefix(&*self.prefix) {
+            if let Some(endpoint) = self.endpoint(rest) {
+                return Class::Ours(endpoint);
+            }
+        }
+        // CONNECT and TRACE speak of more than this path; they are never open.
+        if method == Method::CONNECT || method == Method::TRACE {
+            return Class::Protected;
+        }
+        let any = |rules: &[PathRule]| rules.iter().any(|rule| rule.matches(method, path));
+        if any(&self.open) {
+            Class::Open
+        } else if any(&self.optional) {
+            Class::Optional
+        } else {
+            Class::Protected
+        }
+    }
+
+    fn endpoint(&self, rest: &str) -> Option<Endpoint> {
+        Some(match rest {
+            "/callback" => Endpoint::Callback,
+            "/health/live" if self.health => Endpoint::HealthLive,
+            "/health/ready" if self.health => Endpoint::HealthReady,
+            "/login" => Endpoint::Login,
+            "/logout" => Endpoint::Logout,
+            "/session" => Endpoint::Session,
+            "/signed-out" => Endpoint::SignedOut,
+            _ => return None,
+        })
+    }
+}
+
+/// Tells whether no normalisation would change this path.
+///
+/// Not plain: no leading slash, an empty or dot segment, a backslash, a semicolon, a byte outside
+/// printable ASCII, a percent sign that is no escape, an escape of one of `% . / \ ; ? #` or of a
+/// control character, escapes that are no UTF-8.
+pub(crate) fn is_plain(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return false;
+    }
+    // The common case, decided in one pass: nothing that asks for a closer look.
+    let mut previous = 0;
+    let mut closer = false;
+    for &byte in bytes {
+        match byte {
+            b'/' if previous == b'/' => return false,
+            b'\\' | b';' | b'#' | b'?' => return false,
+            0..=b' ' | 0x7f.. => return false,
+            b'.' | b'%' => closer = true,
+            _ => {}
+        }
+        previous = byte;
+    }
+    !closer || (!has_dot_segment(path) && escapes_are_harmless(bytes))
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+fn escapes_are_harmless(bytes: &[u8]) -> bool {
+    let mut decoded = Vec::new();
+    let mut rest = bytes;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let (Some(high), Some(low)) = (hex(rest.first()), hex(rest.get(1))) else {
+            return false;
+        };
+        let byte = high << 4 | low;
+        if matches!(byte, 0..=0x1f | 0x7f | b'%' | b'.' | b'/' | b'\\' | b';' | b'?' | b'#') {
+            return false;
+        }
+        decoded.push(byte);
+        rest = &rest[2..];
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
+fn hex(digit: Option<&u8>) -> Option<u8> {
+    char::from(*digit?).to_digit(16).and_then(|d| u8::try_from(d).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(open: &[&str], optional: &[&str]) -> Paths {
+        let rules = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        Paths::new("/auth", rules(open), rules(optional), false)
+    }
+
+    #[test]
+    fn m07_a_path_that_normalisation_would_change_is_protected() {
+        let paths = paths(&["/*"], &[]);
+        for path in [
+            "", "*", "admin", "example.com:443", "//", "//admin", "/public//x", "/.", "/..",
+            "/public/..", "/public/../admin", "/public/./x", "/public/%2e%2e/admin",
+            "/public/%2E./admin", "/public%2f..%2fadmin", "/public%2Fx", "/public%5cx", "/public\\x",
+            "/admin;/public", "/admin;x=1", "/admin%3bx", "/admin%23/public", "/admin%3f/public",
+            "/admin%00", "/admin%0a", "/admin%7f", "/a%", "/a%2", "/a%zz", "/a%252e%252e/admin",
+            "/%c0%ae%c0%ae/admin", "/%ff", "/é", "/a b", "/a\u{1}", "/%2e", "/a/%2e",
+        ] {
+            assert_eq!(paths.classify(&Method::GET, path), Class::Protected, "{path:?}");
+        }
+        for path in ["/", "/a", "/a/", "/a.b", "/.a", "/...", "/a%20b", "/%E5%90%8D", "/~a@b:c!$&'()*+,="] {
+            assert_eq!(paths.classify(&Method::GET, path), Class::Open, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn m08_rules_end_at_segments_and_methods() {
+        let paths = paths(&["/public/*", "GET /health", "/exact"], &["/opt"]);
+        for (method, path, class) in [
+            ("GET", "/public", Class::Open),
+            ("POST", "/public/", Class::Open),
+            ("GET", "/public/a/b", Class::Open),
+            ("GET", "/publicadmin", Class::Protected),
+            ("GET", "/public.evil", Class::Protected),
+            ("GET", "/%70ublic", Class::Protected),
+            ("GET", "/PUBLIC", Class::Protected),
+            ("GET", "/health", Class::Open),
+            ("POST", "/health", Class::Protected),
+            ("GET", "/health/", Class::Protected),
+            ("GET", "/exact", Class::Open),
+            ("GET", "/exact/", Class::Protected),
+            ("GET", "/opt", Class::Optional),
+            ("GET", "/opt/x", Class::Protected),
+            ("CONNECT", "/public/x", Class::Protected),
+            ("TRACE", "/public/x", Class::Protected),
+            ("GET", "/grpc.health.v1.Health/CheckX", Class::Protected),
+        ] {
+            let method = method.parse().unwrap();
+            assert_eq!(paths.classify(&method, path), class, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn c01_only_the_exact_path_is_ours() {
+        let paths = paths(&[], &[]);
+        assert_eq!(
+            paths.classify(&Method::GET, "/auth/callback"),
+            Class::Ours(Endpoint::Callback)
+        );
+        for path in [
+            "/auth/callback/", "/auth//callback", "/AUTH/CALLBACK", "/auth%2fcallback", "/auth",
+            "/auth/callback-anything", "/auth/callbackx", "/xauth/callback", "/auth/health/live",
+            "/auth/%63allback", "/./auth/callback",
+        ] {
+            assert_eq!(paths.classify(&Method::GET, path), Class::Protected, "{path:?}");
+        }
+    }
+}

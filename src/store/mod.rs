@@ -1,0 +1,239 @@
+//! The store: where pending logins, sessions and revocation marks live when they do not live in
+//! the browser.
+//!
+//! A [`Store`] keeps bytes under keys for a while. It needs to know nothing about logins: values
+//! are sealed before they reach it, with the key as associated data, and keys are hashes, so that
+//! a dump of the store shows nothing and a record cannot be moved to another key.
+//!
+//! | key | value, before sealing |
+//! |---|---|
+//! | `<prefix>:pending:<sha256 of the random part of state>` | postcard of the pending login |
+//! | `<prefix>:spent:<sha256 of the random part of state>` | empty: a sealed login that was used |
+//! | `<prefix>:session:<sha256 of the session id>` | postcard of the session |
+//! | `<prefix>:{marks}:<sha256 of whom it ends>` | generation, incarnation, counter, version floor |
+//! | `<prefix>:lease:<sha256 of the session id>` | who refreshes this session just now |
+
+mod memory;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use self::memory::MemoryStore;
+
+use crate::seal::sha256;
+
+/// A store of bytes with times to live.
+///
+/// Every operation is atomic for its key. An implementation is tested by the conformance suite in
+/// the test kit (feature `test-util`).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use tower_pkce_auth::{Key, MemoryStore, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_pkce_auth::StoreError> {
+/// let store = MemoryStore::new();
+/// let key = Key::new("demo", "session", b"id");
+/// let ttl = Duration::from_secs(60);
+/// assert!(store.insert(&key, Bytes::from_static(b"one"), ttl).await?);
+/// assert!(!store.insert(&key, Bytes::from_static(b"two"), ttl).await?, "only if absent");
+/// assert_eq!(store.take(&key).await?.as_deref(), Some(&b"one"[..]));
+/// assert_eq!(store.take(&key).await?, None, "read and removed in one step");
+/// # Ok(()) }
+/// ```
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Writes a value if the key is absent, and says whether it did.
+    fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool>;
+
+    /// Reads a value; an expired one reads as absent. The only call that may be repeated.
+    fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>>;
+
+    /// Replaces `old` by `new`, and says whether `old` was there: it never resurrects a removed
+    /// value and never overwrites a winner.
+    fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool>;
+
+    /// Reads and removes a value in one step.
+    fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>>;
+
+    /// Removes the value if it is still `old`, and says whether it was.
+    fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool>;
+
+    /// Tells whether other processes see what this one writes.
+    fn shared(&self) -> bool;
+}
+
+/// Where a value lies: `<prefix>:<purpose>:<hex of SHA-256 of the id>`.
+///
+/// The id itself, which may be a bearer secret, never reaches the store.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::Key;
+///
+/// let key = Key::new("auth", "session", b"secret id");
+/// assert!(key.as_str().starts_with("auth:session:"));
+/// assert!(!key.as_str().contains("secret"));
+/// ```
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Key(Box<str>);
+
+impl Key {
+    /// Makes the key for an id.
+    #[must_use]
+    pub fn new(prefix: &str, purpose: &str, id: &[u8]) -> Self {
+        use fmt::Write as _;
+
+        let mut key = String::with_capacity(prefix.len() + purpose.len() + 66);
+        key.push_str(prefix);
+        key.push(':');
+        key.push_str(purpose);
+        key.push(':');
+        for byte in sha256(id) {
+            write!(key, "{byte:02x}").expect("a String takes everything");
+        }
+        Self(key.into())
+    }
+
+    /// Returns the key as text: printable ASCII without white space.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// What went wrong in a store.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// It answered that it has no room; nothing was written.
+    Full,
+    /// It did not answer in time; whether a write took place is not known.
+    TimedOut,
+    /// It could not be reached, or refused to serve.
+    Unavailable,
+}
+
+/// A store that did not do what it was asked.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{StoreError, StoreErrorKind};
+///
+/// let error = StoreError::new(StoreErrorKind::TimedOut);
+/// assert_eq!(error.kind(), StoreErrorKind::TimedOut);
+/// ```
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// Makes an error without a cause.
+    #[must_use]
+    pub const fn new(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// Adds the cause, for logs.
+    #[must_use]
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Returns what went wrong.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Full => "the store is full",
+            StoreErrorKind::TimedOut => "the store did not answer in time",
+            StoreErrorKind::Unavailable => "the store is out of reach",
+        })
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// The answer of a [`Store`], ready or still under way.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::StoreFuture;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(StoreFuture::ready(Ok(1)).await.unwrap(), 1);
+/// assert_eq!(StoreFuture::new(async { Ok(2) }).await.unwrap(), 2);
+/// # }
+/// ```
+#[must_use = "futures do nothing unless polled"]
+pub struct StoreFuture<T>(Inner<T>);
+
+enum Inner<T> {
+    Boxed(Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>),
+    Ready(Option<Result<T, StoreError>>),
+}
+
+impl<T> StoreFuture<T> {
+    /// Makes a future that is ready at once and costs no allocation.
+    pub const fn ready(result: Result<T, StoreError>) -> Self {
+        Self(Inner::Ready(Some(result)))
+    }
+
+    /// Makes a future that has to wait for something.
+    pub fn new(future: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Self {
+        Self(Inner::Boxed(Box::pin(future)))
+    }
+}
+
+// Neither variant is pinned structurally: the box pins its own content.
+impl<T> Unpin for StoreFuture<T> {}
+
+impl<T> Future for StoreFuture<T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Inner::Boxed(future) => future.as_mut().poll(cx),
+            Inner::Ready(result) => match result.take() {
+                Some(result) => Poll::Ready(result),
+                None => Poll::Ready(Err(StoreError::new(StoreErrorKind::Unavailable)
+                    .with_source("the future was polled after it was ready"))),
+            },
+        }
+    }
+}
+
+impl<T> fmt::Debug for StoreFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreFuture(..)")
+    }
+}

@@ -1,0 +1,31 @@
+// The scenarios, in the order of `--scenario all`.
+
+import * as backButton from './back-button.mjs';
+import * as callbackOfAnother from './callback-before-session-lost.mjs';
+import * as cookiesBlocked from './cookies-blocked.mjs';
+import * as deny from './deny.mjs';
+import * as expiry from './expiry.mjs';
+import * as fetchWithoutSession from './fetch-without-session.mjs';
+import * as publicPage from './public-page.mjs';
+import * as reloadCallback from './reload-callback.mjs';
+import * as screenshots from './screenshots.mjs';
+import * as signIn from './sign-in.mjs';
+import * as signOut from './sign-out.mjs';
+import * as signOutNoReferrer from './sign-out-no-referrer.mjs';
+import * as twoTabs from './two-tabs.mjs';
+
+export const SCENARIOS = new Map([
+  ['sign-in', signIn],
+  ['two-tabs', twoTabs],
+  ['back-button', backButton],
+  ['reload-callback', reloadCallback],
+  ['callback-before-session-lost', callbackOfAnother],
+  ['sign-out', signOut],
+  ['sign-out-no-referrer', signOutNoReferrer],
+  ['deny', deny],
+  ['fetch-without-session', fetchWithoutSession],
+  ['public-page', publicPage],
+  ['cookies-blocked', cookiesBlocked],
+  ['expiry', expiry],
+  ['screenshots', screenshots],
+]);
