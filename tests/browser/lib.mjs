@@ -1,6 +1,8 @@
 // What scenarios are made of: a browser, pages known by their `data-page`, cookies, what went to the provider.
 
 import assert from 'node:assert/strict';
+import { isDeepStrictEqual } from 'node:util';
+
 import { chromium } from 'playwright-core';
 
 const PATIENCE = 15_000;
@@ -11,6 +13,11 @@ const FLAGS = [
 ];
 
 export { assert };
+
+/** Like assert.deepEqual, but says both values beside what they are. */
+export function same(actual, expected, what) {
+  assert(isDeepStrictEqual(actual, expected), `${what}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`);
+}
 
 /** Starts Chromium on a new empty profile (Playwright makes and removes it). */
 export async function launch(executablePath) {
@@ -62,7 +69,8 @@ export async function open(page, base, target) {
 /** The name of the page shown; waits until one with a name is there. */
 export async function pageName(page) {
   await page.locator('[data-page]').first().waitFor({ state: 'attached' }).catch(() => {
-    throw new Error(`no page with a name (data-page) at ${page.url()}`);
+    const where = page.url().startsWith('chrome-error:') ? 'the browser gave up (a redirect loop, or no answer)' : page.url();
+    throw new Error(`no page with a name (data-page): ${where}`);
   });
   return page.locator('[data-page]').first().getAttribute('data-page');
 }
@@ -78,9 +86,9 @@ export async function expectPage(page, ...names) {
 
 /** Clicks, and waits for the next document (also if it is the same page once more). */
 export async function clickThrough(page, selector) {
-  await page.evaluate(() => document.documentElement.setAttribute('data-left', ''));
+  await page.evaluate(() => document.documentElement.setAttribute('data-before-click', ''));
   await page.locator(selector).first().click();
-  await page.locator('html:not([data-left])').waitFor({ state: 'attached' }).catch(() => {
+  await page.locator('html:not([data-before-click])').waitFor({ state: 'attached' }).catch(() => {
     throw new Error(`a click on ${selector} led nowhere, still at ${page.url()}`);
   });
   return pageName(page);
@@ -99,7 +107,7 @@ export async function signIn(page, base, target, user) {
 export async function who(page, base) {
   await open(page, base, '/');
   await expectPage(page, 'dashboard');
-  const text = (name) => page.getByTestId(name).first().textContent().then((value) => value.trim());
+  const text = async (name) => (await page.getByTestId(name).allTextContents())[0]?.trim();
   return { subject: await text('subject'), email: await text('email'), name: await text('name') };
 }
 
@@ -114,8 +122,8 @@ export async function expectSignedInAs(page, base, user) {
 export async function expectDeepLink(page, base, target) {
   const shown = await page.getByTestId('deep-link').first().textContent()
     .catch(() => { throw new Error(`expected ${target}, got ${page.url()}, which shows no deep link`); });
-  assert.equal(page.url(), base + target, 'the deep link in the address bar');
-  assert.equal(shown.trim(), target, 'the deep link as the server got it');
+  same(page.url(), base + target, 'the deep link in the address bar');
+  same(shown.trim(), target, 'the deep link as the server got it');
 }
 
 // Signing out
@@ -147,7 +155,7 @@ export async function forgetCookies(page, base, unwanted) {
   await browser.send('Fetch.enable', { patterns: [{ urlPattern: `${base}/*`, requestStage: 'Response' }] });
   browser.on('Fetch.requestPaused', async ({ requestId }) => {
     for (const { name, domain, path } of (await context.cookies()).filter(unwanted)) {
-      await context.clearCookies({ name, domain, path });
+      await browser.send('Network.deleteCookies', { name, domain, path });
     }
     await browser.send('Fetch.continueRequest', { requestId }).catch(() => {});
   });

@@ -67,12 +67,13 @@ async function one(name, round) {
       SCENARIOS.get(name).run({ ...test, ...browser, round }),
       SECONDS_EACH + (test.expirySeconds ?? 0),
     );
-    const refused = browser.refused();
-    if (refused.length) throw new Error(`our own Content-Security-Policy refused something: ${refused[0]}`);
+    if (browser.refused().length) throw new Error('all went well but for the Content-Security-Policy');
     passed.push(name);
     console.log(JSON.stringify({ scenario: name, ok: true, facts }));
   } catch (error) {
-    failed.push({ scenario: name, reason: error.message });
+    // What a policy of ours refused is most often the reason why a click led nowhere.
+    const reasons = [firstLine(error.message), ...browser.refused().slice(0, 1)];
+    failed.push({ scenario: name, reason: reasons.join(' | ') });
     await browser.shootFailure(path.join(test.out, `failure-${name}.png`));
   } finally {
     await browser.close();
@@ -87,4 +88,9 @@ function wrongUse() {
   if (!(Number(args.repeat) >= 1)) return '--repeat is a number of times';
   if (args['expiry-seconds'] && !(Number(args['expiry-seconds']) > 0)) return '--expiry-seconds is a number of seconds';
   return undefined;
+}
+
+/** Playwright adds a log of its calls, in colours. */
+function firstLine(text) {
+  return text.split('\n')[0];
 }

@@ -1,5 +1,5 @@
 import {
-  assert, choose, expectPage, expectSignedInAs, open, pageName, signIn, stealCallback,
+  assert, choose, expectPage, expectSignedInAs, open, pageName, same, signIn, stealCallback,
 } from '../lib.mjs';
 
 export const title = "login CSRF: another person's callback never signs one in as that person";
@@ -50,5 +50,5 @@ async function expectNotMallory(page, base) {
   const answer = await page.context().request.get(`${base}/auth/session`, { maxRedirects: 0, failOnStatusCode: false });
   assert(!(await answer.text()).toLowerCase().includes('mallory'), 'login CSRF: signed in as mallory');
   const me = await page.context().request.get(`${base}/api/me`, { maxRedirects: 0, failOnStatusCode: false });
-  assert.equal(me.status(), 401, 'status of /api/me for a browser nobody signed in with');
+  same(me.status(), 401, 'status of /api/me for a browser nobody signed in with');
 }

@@ -1,4 +1,6 @@
-import { assert, choose, clickThrough, expectDeepLink, expectPage, expectSignedInAs, isSession, open, ourCookies } from '../lib.mjs';
+import {
+  choose, clickThrough, expectDeepLink, expectPage, expectSignedInAs, isSession, open, ourCookies, same,
+} from '../lib.mjs';
 
 export const title = 'refuse at the provider: a page says so and offers another try, which works';
 
@@ -13,7 +15,7 @@ export async function run({ base, newPerson }) {
   await choose(page, 'deny');
   await expectPage(page, 'provider-error');
   const says = (await page.locator('h1').first().textContent()).trim();
-  assert.equal((await ourCookies(person)).filter(isSession).length, 0, 'session cookies after a refusal');
+  same((await ourCookies(person)).filter(isSession).length, 0, 'session cookies after a refusal');
 
   await clickThrough(page, '[data-action="continue"]');
   await expectPage(page, 'chooser');

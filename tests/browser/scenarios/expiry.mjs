@@ -1,21 +1,25 @@
-import { assert, choose, expectDeepLink, expectPage, pageName, signIn, watch } from '../lib.mjs';
+import path from 'node:path';
+
+import { assert, choose, expectDeepLink, expectPage, pageName, same, signIn, watch } from '../lib.mjs';
 
 export const title = 'the session ends in the middle of work: a fetch says so, a link leads over the provider and back';
 
 export const needs = ({ expirySeconds }) => (
   expirySeconds ? undefined : 'needs a dashboard started with --session-absolute N, and --expiry-seconds N here');
 
-export async function run({ base, expirySeconds, newPerson }) {
+export async function run({ base, expirySeconds, newPerson, out }) {
   const page = await (await newPerson()).newPage();
   const { trips } = watch(page, base);
   await signIn(page, base, '/', 'alice');
   await expectPage(page, 'dashboard');
-  assert.equal(await apiStatus(page).then(({ status }) => status), 200, 'status of a fetch before the end');
+  same(await apiStatus(page).then(({ status }) => status), 200, 'status of a fetch before the end');
 
   await page.waitForTimeout(expirySeconds * 1000 + 1000);
   const denied = await apiStatus(page);
-  assert.equal(denied.status, 401, 'status of a fetch after the end');
+  same(denied.status, 401, 'status of a fetch after the end');
   assert(denied.body.login_url, 'login_url in the denial');
+
+  await page.screenshot({ path: path.join(out, 'dashboard-ended-light.png'), fullPage: true });
 
   // A link as it is in the page, but in this tab.
   const link = page.getByTestId('try-second-tab');
@@ -28,7 +32,7 @@ export async function run({ base, expirySeconds, newPerson }) {
   const asked = await page.locator('[data-page="chooser"]').count() > 0 && await pageName(page) === 'chooser';
   if (asked) await choose(page, 'alice');
   await expectDeepLink(page, base, new URL(href, base).href.slice(base.length));
-  assert.equal(trips.length, 2, 'trips to the provider');
+  same(trips.length, 2, 'trips to the provider');
   return { denied: denied.body, asked_again: asked };
 }
 

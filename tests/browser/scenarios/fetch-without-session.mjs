@@ -1,4 +1,4 @@
-import { assert, expectPage, open, ourCookies, signIn, watch } from '../lib.mjs';
+import { assert, expectPage, open, ourCookies, same, signIn, watch } from '../lib.mjs';
 
 export const title = 'a fetch without session gets 401 JSON with login_url, never a redirect or a cookie';
 
@@ -11,13 +11,13 @@ export async function run({ base, newPerson }) {
     const response = await fetch('/api/me');
     return { status: response.status, redirected: response.redirected, type: response.headers.get('content-type'), body: await response.text() };
   });
-  assert.equal(answer.status, 401, 'status of a fetch without session');
+  same(answer.status, 401, 'status of a fetch without session');
   assert(!answer.redirected, 'the fetch was redirected');
   assert.match(answer.type, /json/, 'content type of the denial');
   const loginUrl = JSON.parse(answer.body).login_url;
   assert(loginUrl, 'login_url in the denial');
-  assert.deepEqual(await ourCookies(stranger), [], 'cookies after a denied fetch');
-  assert.equal(trips.length, 0, 'trips to the provider');
+  same(await ourCookies(stranger), [], 'cookies after a denied fetch');
+  same(trips.length, 0, 'trips to the provider');
 
   // The same by the dashboard's own button.
   const visitor = await (await newPerson()).newPage();

@@ -1,4 +1,4 @@
-import { assert, counts, expectDeepLink, expectSignedInAs, open, signIn, watch } from '../lib.mjs';
+import { counts, expectDeepLink, expectSignedInAs, open, same, signIn, watch } from '../lib.mjs';
 
 export const title = 'the callback once more after success: on to the target, no second redemption';
 
@@ -9,17 +9,17 @@ export async function run({ base, control, newPerson }) {
   const { callbacks, trips } = watch(page, base);
   await signIn(page, base, TARGET, 'alice');
   await expectDeepLink(page, base, TARGET);
-  assert.equal(callbacks.length, 1, 'callbacks seen');
+  same(callbacks.length, 1, 'callbacks seen');
 
   const before = await counts(control);
   await open(page, base, callbacks[0]);
   await expectDeepLink(page, base, TARGET);
   await expectSignedInAs(page, base, 'alice');
-  assert.equal(trips.length, 1, 'trips to the provider');
+  same(trips.length, 1, 'trips to the provider');
   const after = await counts(control);
   if (control) {
-    assert.equal(after.token, before.token, 'token requests at the provider');
-    assert.equal(after.double_redemptions, before.double_redemptions, 'double redemptions at the provider');
+    same(after.token, before.token, 'token requests at the provider');
+    same(after.double_redemptions, before.double_redemptions, 'double redemptions at the provider');
   }
   return { token_requests_more: control ? after.token - before.token : 'not looked at, no --control' };
 }

@@ -50,6 +50,7 @@ async function everyday(page, base, shoot) {
   await open(page, base, '/');
   await expectPage(page, 'dashboard');
   await shoot(page, 'dashboard');
+  for (const name of ['expired', 'no-referrer']) await shoot(page, await open(page, base, `/${name}`));
   await open(page, base, '/auth/logout');
   await expectPage(page, 'confirm-sign-out');
   await shoot(page, 'confirm-sign-out');

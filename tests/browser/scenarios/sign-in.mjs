@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
 import {
-  assert, choose, expectDeepLink, expectPage, expectSignedInAs, isPending, isSession, open, ourCookies, watch,
+  assert, choose, expectDeepLink, expectPage, expectSignedInAs, isPending, isSession, open, ourCookies, same, watch,
 } from '../lib.mjs';
 
 export const title = 'a deep link, the provider, and back to it; cookies with their attributes';
@@ -15,14 +15,14 @@ export async function run({ base, newPerson }) {
 
   await open(page, base, TARGET);
   await expectPage(page, 'chooser');
-  assert.equal(trips.length, 1, 'trips to the provider');
+  same(trips.length, 1, 'trips to the provider');
   const asked = trips[0].searchParams;
-  assert.equal(asked.get('code_challenge_method'), 'S256');
+  same(asked.get('code_challenge_method'), 'S256', 'code_challenge_method');
   assert(!asked.has('code_verifier'), 'the verifier went to the provider with the request');
 
   const waiting = await ourCookies(person);
-  assert.equal(waiting.filter(isPending).length, 1, 'cookies of a pending login');
-  assert.equal(waiting.filter(isSession).length, 0, 'session cookies before the login');
+  same(waiting.filter(isPending).length, 1, 'cookies of a pending login');
+  same(waiting.filter(isSession).length, 0, 'session cookies before the login');
   for (const cookie of waiting) {
     expectAttributes(cookie);
     expectNothingReadable(cookie, asked);
@@ -33,7 +33,7 @@ export async function run({ base, newPerson }) {
   const shown = await expectSignedInAs(page, base, 'alice');
 
   const kept = await ourCookies(person);
-  assert.equal(kept.filter(isPending).length, 0, 'cookies of a pending login after success');
+  same(kept.filter(isPending).length, 0, 'cookies of a pending login after success');
   assert(kept.some(isSession), `no session cookie after success, only ${kept.map(({ name }) => name)}`);
   kept.forEach(expectAttributes);
   const readable = await page.evaluate(() => document.cookie);
@@ -45,11 +45,11 @@ export async function run({ base, newPerson }) {
 function expectAttributes({ name, httpOnly, sameSite, path, secure, domain }) {
   assert(name.startsWith('auth_'), `on http loopback a cookie is called auth_…, not ${name}`);
   assert(httpOnly, `${name} is not HttpOnly`);
-  assert.equal(sameSite, 'Lax', `SameSite of ${name}`);
+  same(sameSite, 'Lax', `SameSite of ${name}`);
   assert(!secure, `${name} is Secure on http`);
   assert(!domain.startsWith('.'), `${name} has a Domain`);
   // The ID token for the provider's logout goes to the logout path only.
-  assert.equal(path, name.endsWith('-o') ? '/auth/logout' : '/', `Path of ${name}`);
+  same(path, name.endsWith('-o') ? '/auth/logout' : '/', `Path of ${name}`);
 }
 
 /** Neither the state nor anything whose hash is the challenge may lie in a cookie, as text or as bytes. */

@@ -1,4 +1,4 @@
-import { assert, expectPage, open, signIn, signOut } from '../lib.mjs';
+import { expectPage, open, same, signIn, signOut } from '../lib.mjs';
 
 export const title = 'sign out from a page with Referrer-Policy: no-referrer, which makes Origin null';
 
@@ -10,8 +10,8 @@ export async function run({ base, newPerson }) {
   const [request, facts] = await Promise.all([posted, signOut(page)]);
   const { origin, 'sec-fetch-site': site, referer } = await request.allHeaders();
   // Without these the scenario would show nothing.
-  assert.equal(origin, 'null', 'Origin of the form');
-  assert.equal(site, 'same-origin', 'Sec-Fetch-Site of the form');
+  same(origin, 'null', 'Origin of the form');
+  same(site, 'same-origin', 'Sec-Fetch-Site of the form');
 
   await open(page, base, '/');
   await expectPage(page, 'chooser');

@@ -1,4 +1,6 @@
-import { assert, expectPage, expectSignedInAs, isSession, open, ourCookies, signIn, signOut } from '../lib.mjs';
+import {
+  assert, expectPage, expectSignedInAs, isSession, open, ourCookies, same, signIn, signOut,
+} from '../lib.mjs';
 
 export const title = 'sign out here and at the provider; then signing in is asked for again';
 
@@ -10,7 +12,7 @@ export async function run({ base, provider, newPerson }) {
 
   const facts = await signOut(page);
   if (provider === 'oidc-provider') assert(facts.asked_by_provider, 'the provider was not asked to end its session');
-  assert.equal((await ourCookies(person)).filter(isSession).length, 0, 'session cookies after signing out');
+  same((await ourCookies(person)).filter(isSession).length, 0, 'session cookies after signing out');
 
   await open(page, base, '/');
   await expectPage(page, 'chooser');

@@ -1,4 +1,6 @@
-import { choose, expectDeepLink, expectPage, expectSignedInAs, isPending, assert, open, ourCookies } from '../lib.mjs';
+import {
+  choose, expectDeepLink, expectPage, expectSignedInAs, isPending, open, ourCookies, same,
+} from '../lib.mjs';
 
 export const title = 'two tabs start before either finishes; both get to their own deep link';
 
@@ -10,7 +12,7 @@ export async function run({ base, newPerson, round }) {
   await Promise.all(tabs.map((tab, i) => open(tab, base, TARGETS[i])));
   await Promise.all(tabs.map((tab) => expectPage(tab, 'chooser')));
   const waiting = (await ourCookies(person)).filter(isPending).length;
-  assert.equal(waiting, 2, 'cookies of pending logins while both tabs wait');
+  same(waiting, 2, 'cookies of pending logins while both tabs wait');
 
   // The one that started last finishes first in every other round.
   const order = round % 2 ? [0, 1] : [1, 0];

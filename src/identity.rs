@@ -1,0 +1,221 @@
+//! Who is signed in, as the inner service sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::clock::UnixTime;
+
+/// The person a request is signed in as; the layer puts it into the request's extensions.
+///
+/// The principal is the pair of [`issuer`](Self::issuer) and [`subject`](Self::subject): everything
+/// else may change, and may be the same for two people. It holds allow-listed claims only and no
+/// token, so it can be logged and sent to templates.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_pkce_auth::Identity;
+///
+/// fn greet(request: &Request<()>) -> String {
+///     match request.extensions().get::<Identity>() {
+///         Some(identity) => format!("Hello {}", identity.name().unwrap_or(identity.subject())),
+///         None => "Hello stranger".to_owned(),
+///     }
+/// }
+/// # assert_eq!(greet(&Request::new(())), "Hello stranger");
+/// ```
+#[derive(Clone)]
+pub struct Identity(Arc<Inner>);
+
+struct Inner {
+    issuer: Box<str>,
+    subject: Box<str>,
+    claims: Map<String, Value>,
+    groups: Vec<String>,
+    acr: Option<Box<str>>,
+    authenticated_at: Option<UnixTime>,
+    expires_at: UnixTime,
+}
+
+/// What an [`Identity`] is made of.
+pub(crate) struct Facts {
+    pub(crate) issuer: String,
+    pub(crate) subject: String,
+    pub(crate) claims: Map<String, Value>,
+    pub(crate) acr: Option<String>,
+    pub(crate) authenticated_at: Option<UnixTime>,
+    pub(crate) expires_at: UnixTime,
+}
+
+impl Identity {
+    pub(crate) fn new(facts: Facts) -> Self {
+        // Only a list of strings is a list of groups; everything else grants nothing.
+        let groups = match facts.claims.get("groups") {
+            Some(Value::Array(groups)) => groups
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+            _ => Vec::new(),
+        };
+        Self(Arc::new(Inner {
+            issuer: facts.issuer.into(),
+            subject: facts.subject.into(),
+            claims: facts.claims,
+            groups,
+            acr: facts.acr.map(Into::into),
+            authenticated_at: facts.authenticated_at,
+            expires_at: facts.expires_at,
+        }))
+    }
+
+    /// Returns the provider's identifier for this person (`sub`), unique within the issuer.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// Returns the provider that vouches for this person (`iss`).
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
+    /// Returns the e-mail address, only where the provider says that it has verified it.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        match self.0.claims.get("email_verified")? {
+            Value::Bool(true) => self.text("email"),
+            // Some providers write booleans as text.
+            Value::String(text) if text == "true" => self.text("email"),
+            _ => None,
+        }
+    }
+
+    /// Returns the name to show: `name`, else `preferred_username`. It identifies nobody.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.text("name").or_else(|| self.text("preferred_username"))
+    }
+
+    /// Returns the groups (claim `groups`), empty where the claim is no list of strings.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.0.groups
+    }
+
+    /// Returns a claim by its path (`"address.country"`), if it is of type `T`.
+    #[must_use]
+    pub fn claim<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
+        // A name may itself hold dots, as URLs do.
+        let value = self.0.claims.get(path).or_else(|| {
+            let mut names = path.split('.');
+            let first = self.0.claims.get(names.next()?)?;
+            names.try_fold(first, |value, name| value.get(name))
+        })?;
+        T::deserialize(value).ok()
+    }
+
+    /// Returns all allow-listed claims.
+    #[must_use]
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.0.claims
+    }
+
+    /// Returns when the person authenticated at the provider, if it says so.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Option<UnixTime> {
+        self.0.authenticated_at
+    }
+
+    /// Returns when this session ends whatever happens; idleness may end it earlier.
+    #[must_use]
+    pub fn expires_at(&self) -> UnixTime {
+        self.0.expires_at
+    }
+
+    /// Returns the authentication context class, if the provider names one.
+    #[must_use]
+    pub fn acr(&self) -> Option<&str> {
+        self.0.acr.as_deref()
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.claims.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("issuer", &self.0.issuer)
+            .field("subject", &self.0.subject)
+            .field("expires_at", &self.0.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The claims an application sees unless it asks for more.
+pub(crate) const DEFAULT_CLAIMS: &[&str] = &[
+    "amr",
+    "email",
+    "email_verified",
+    "family_name",
+    "given_name",
+    "groups",
+    "locale",
+    "name",
+    "nickname",
+    "picture",
+    "preferred_username",
+    "roles",
+    "zoneinfo",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(claims: Value) -> Identity {
+        let Value::Object(claims) = claims else { panic!("an object") };
+        Identity::new(Facts {
+            issuer: "https://op".into(),
+            subject: "s".into(),
+            claims,
+            acr: None,
+            authenticated_at: None,
+            expires_at: UnixTime::from_secs(0),
+        })
+    }
+
+    #[test]
+    fn e45_odd_types_grant_nothing() {
+        for claims in [
+            serde_json::json!({"email": {}, "email_verified": true, "groups": "admin", "name": null}),
+            serde_json::json!({"email": "a@b", "email_verified": 1, "groups": {"admin": 1}, "name": ""}),
+            serde_json::json!({"email": "a@b", "email_verified": "yes", "groups": [1, null]}),
+            serde_json::json!({"email": "a@b", "email_verified": false}),
+            serde_json::json!({"email": "a@b"}),
+        ] {
+            let identity = identity(claims.clone());
+            assert_eq!(identity.email(), None, "{claims}");
+            assert!(identity.groups().is_empty(), "{claims}");
+            assert_eq!(identity.name(), None, "{claims}");
+        }
+    }
+
+    #[test]
+    fn claims_are_found_by_path_and_by_name() {
+        let identity = identity(serde_json::json!({
+            "address": {"country": "NL"}, "https://x.y/z": 5, "groups": ["a", "b"],
+        }));
+        assert_eq!(identity.claim::<String>("address.country").as_deref(), Some("NL"));
+        assert_eq!(identity.claim::<u8>("https://x.y/z"), Some(5));
+        assert_eq!(identity.claim::<u8>("address.country"), None);
+        assert_eq!(identity.groups(), ["a", "b"]);
+    }
+}

@@ -1,0 +1,425 @@
+//! Pending logins: what must be remembered between the start of a login and its callback.
+//!
+//! 1. A start makes 16 random bytes. `state` is `base64url(random ‖ ticket)`; the *ticket* is a
+//!    sealed note of where the visitor wanted to go. It authorises nothing.
+//! 2. The browser gets one cookie per pending login, named by a hash of the random bytes and sealed
+//!    under that name. Without it no callback is honoured: this is the binding to the browser.
+//! 3. A seed, from which the PKCE verifier and the nonce are derived, lies in the backend: in this
+//!    process's memory, in the store, or sealed in the cookie.
+//! 4. The callback *takes* the login: whatever follows, it cannot be used again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, UnixTime};
+use crate::cookies::{Cookies, Own, PENDING_ID};
+use crate::error::AuthError;
+use crate::return_to::ReturnTo;
+use crate::seal::{OpenError, Purpose, Sealer, expand, sha256};
+use crate::secret::{SecretString, base64url, from_base64url, random, same};
+use crate::session::keeper::unavailable;
+use crate::session::revocation::Counter;
+use crate::store::{Key, MemoryStore, Store, StoreErrorKind};
+
+/// Where pending logins are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Pending {
+    /// In this process's memory: the callback must reach the process that started the login.
+    Memory,
+    /// Sealed in the browser: any pod can finish any login, and no server is needed.
+    Sealed,
+    /// In the store.
+    Store,
+}
+
+/// Where a visitor wanted to go, and how often the login was started over.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Ticket {
+    pub(crate) return_to: Option<ReturnTo>,
+    pub(crate) attempt: u8,
+}
+
+/// A started login.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) state: String,
+    pub(crate) nonce: String,
+    pub(crate) verifier: SecretString,
+    pub(crate) set_cookies: Vec<HeaderValue>,
+}
+
+/// A `state` that is one of ours; whether its login is pending is another question.
+#[derive(Debug)]
+pub(crate) struct State {
+    random: [u8; 16],
+    pub(crate) ticket: Ticket,
+    /// The ticket as it stands in `state`, to start over with.
+    pub(crate) ticket_text: String,
+}
+
+/// A login that was taken and can be completed, once.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) nonce: String,
+    pub(crate) verifier: SecretString,
+    pub(crate) begun: Option<Counter>,
+    /// The session that stood in the browser when the login began.
+    pub(crate) superseded: Option<Superseded>,
+}
+
+/// What is needed to end a session whose cookie a cross-site POST does not bring.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Superseded {
+    pub(crate) id: [u8; 16],
+    pub(crate) stored: bool,
+    pub(crate) ends: UnixTime,
+}
+
+/// Why a login cannot be completed here. The visitor sees the same for all but the last.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// The backend does not have it (any more).
+    AlreadyTaken,
+    /// Its time is over.
+    Expired,
+    /// This browser did not start it, or has lost the cookie.
+    NoCookie,
+    /// The store is away: the login stays pending.
+    Store(AuthError),
+}
+
+/// The most pending logins one browser may have.
+const CAP: usize = 8;
+/// How long a ticket says where to go.
+const TICKET_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Text of `state` beyond this is not looked at.
+const MAX_STATE: usize = 2_048;
+
+/// Starts and takes pending logins.
+#[derive(Debug)]
+pub(crate) struct PendingLogins {
+    backend: Backend,
+    /// Where used sealed logins are remembered: the shared store, else this process's memory.
+    spent: Arc<dyn Store>,
+    sealer: Sealer,
+    cookies: Arc<Cookies>,
+    clock: Arc<dyn Clock>,
+    prefix: Box<str>,
+    origin: Box<str>,
+    own_paths: Box<str>,
+    ttl: Duration,
+    leeway: Duration,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Records(Arc<dyn Store>),
+    Sealed,
+}
+
+/// What [`PendingLogins`] is made of.
+pub(crate) struct Settings {
+    pub(crate) kind: Pending,
+    pub(crate) store: Option<Arc<dyn Store>>,
+    pub(crate) sealer: Sealer,
+    pub(crate) cookies: Arc<Cookies>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) prefix: String,
+    pub(crate) origin: String,
+    /// The prefix of our endpoints as browsers see it: no return target lies below it.
+    pub(crate) own_paths: String,
+    pub(crate) ttl: Duration,
+    pub(crate) leeway: Duration,
+}
+
+/// The cookie of a pending login, sealed under its name.
+#[derive(Deserialize, Serialize)]
+struct CookieContent {
+    random: [u8; 16],
+    started: UnixTime,
+    /// The seed, if the login is sealed in the browser; else the backend has it.
+    seed: Option<[u8; 32]>,
+    begun: Option<Counter>,
+    superseded: Option<Superseded>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct TicketContent {
+    return_to: Option<String>,
+    attempt: u8,
+}
+
+impl PendingLogins {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let memory = || -> Arc<dyn Store> {
+            Arc::new(MemoryStore::with_clock(settings.clock.clone(), 100_000))
+        };
+        let shared = settings.store.clone().filter(|store| store.shared());
+        let backend = match (settings.kind, settings.store.clone()) {
+            (Pending::Sealed, _) => Backend::Sealed,
+            (Pending::Store, Some(store)) => Backend::Records(store),
+            (Pending::Memory | Pending::Store, _) => Backend::Records(memory()),
+        };
+        Self {
+            backend,
+            spent: shared.unwrap_or_else(memory),
+            sealer: settings.sealer,
+            cookies: settings.cookies,
+            clock: settings.clock,
+            prefix: settings.prefix.into(),
+            origin: settings.origin.into(),
+            own_paths: settings.own_paths.into(),
+            ttl: settings.ttl,
+            leeway: settings.leeway,
+        }
+    }
+
+    /// Reads a return target as a visitor gave it.
+    pub(crate) fn return_to(&self, target: &str) -> Option<ReturnTo> {
+        ReturnTo::parse(target, &self.origin, &self.own_paths)
+    }
+
+    /// Starts a login: nothing has been sent to the provider yet.
+    ///
+    /// # Errors
+    ///
+    /// If the backend is out of reach; one that is full is not an error, the login is sealed then.
+    pub(crate) async fn start(
+        &self,
+        headers: &HeaderMap,
+        ticket: &Ticket,
+        begun: Option<Counter>,
+        superseded: Option<Superseded>,
+    ) -> Result<Started, AuthError> {
+        let now = self.clock.now();
+        let (random, seed): ([u8; 16], [u8; 32]) = (random(), random());
+        let kept_in_cookie = match &self.backend {
+            Backend::Sealed => true,
+            Backend::Records(store) => {
+                let key = self.key("pending", &random);
+                let record = self.sealer.seal(
+                    Purpose::PendingRecord,
+                    key.as_bytes(),
+                    now + self.ttl,
+                    &seed,
+                );
+                match store.insert(&key, record.into(), self.ttl + self.leeway).await {
+                    Ok(_) => false,
+                    Err(error) if error.kind() == StoreErrorKind::Full => {
+                        tracing::warn!("the store is full; this login is sealed in the browser");
+                        true
+                    }
+                    Err(error) => return Err(unavailable(&error)),
+                }
+            }
+        };
+        let content = CookieContent {
+            random,
+            started: now,
+            seed: kept_in_cookie.then_some(seed),
+            begun,
+            superseded,
+        };
+        let mut set_cookies = self.make_room(headers, now);
+        let id = cookie_id(&random);
+        let name = self.cookies.name(Own::Pending(&id));
+        let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
+        let sealed =
+            self.sealer.seal(Purpose::PendingCookie, name.as_bytes(), now + self.ttl, &plain);
+        set_cookies.push(self.cookies.set(Own::Pending(&id), &base64url(sealed), self.ttl));
+        let mut state = random.to_vec();
+        state.extend(self.seal_ticket(ticket, now));
+        let (nonce, verifier) = derive(&seed);
+        Ok(Started {
+            state: base64url(state),
+            nonce,
+            verifier,
+            set_cookies,
+        })
+    }
+
+    /// Reads `state`; `None` if it is not one of ours.
+    pub(crate) fn read_state(&self, state: &str) -> Option<State> {
+        if state.len() > MAX_STATE {
+            return None;
+        }
+        let bytes = from_base64url(state)?;
+        let (random, ticket) = bytes.split_at_checked(16)?;
+        Some(State {
+            random: random.try_into().ok()?,
+            ticket: self.open_ticket(ticket)?,
+            ticket_text: base64url(ticket),
+        })
+    }
+
+    /// Reads a ticket that came back to start over with.
+    pub(crate) fn read_ticket(&self, text: &str) -> Option<Ticket> {
+        if text.len() > MAX_STATE {
+            return None;
+        }
+        self.open_ticket(&from_base64url(text)?)
+    }
+
+    /// Takes the login of `state`, if this browser started it and it is still pending.
+    pub(crate) async fn take(
+        &self,
+        headers: &HeaderMap,
+        state: &State,
+    ) -> Result<Taken, Unusable> {
+        let now = self.clock.now();
+        let id = cookie_id(&state.random);
+        let name = self.cookies.name(Own::Pending(&id));
+        let mut content = None;
+        let mut expired = false;
+        for (own, value) in self.cookies.read(headers) {
+            if own != Own::Pending(&id) {
+                continue;
+            }
+            match self.open_cookie(&name, value, now) {
+                Ok(found) if same(&found.random, &state.random) => content = Some(found),
+                Err(OpenError::Expired) => expired = true,
+                _ => {}
+            }
+        }
+        let Some(content) = content else {
+            return Err(if expired { Unusable::Expired } else { Unusable::NoCookie });
+        };
+        let seed = match (content.seed, &self.backend) {
+            (Some(seed), _) => {
+                self.spend(&state.random).await?;
+                seed
+            }
+            (None, Backend::Records(store)) => {
+                let key = self.key("pending", &state.random);
+                match store.take(&key).await {
+                    Ok(Some(record)) => self.open_record(&key, &record, now)?,
+                    Ok(None) => return Err(Unusable::AlreadyTaken),
+                    Err(error) => return Err(Unusable::Store(unavailable(&error))),
+                }
+            }
+            (None, Backend::Sealed) => return Err(Unusable::AlreadyTaken),
+        };
+        let (nonce, verifier) = derive(&seed);
+        Ok(Taken {
+            nonce,
+            verifier,
+            begun: content.begun,
+            superseded: content.superseded,
+        })
+    }
+
+    /// Marks a sealed login as used; with a shared store it holds on every pod.
+    async fn spend(&self, random: &[u8; 16]) -> Result<(), Unusable> {
+        let key = self.key("spent", random);
+        let ttl = self.ttl + self.leeway + self.leeway;
+        match self.spent.insert(&key, Bytes::from_static(b"1"), ttl).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unusable::AlreadyTaken),
+            Err(error) if error.kind() == StoreErrorKind::Full => {
+                tracing::warn!("no room to note a used login; the provider alone tells a replay");
+                Ok(())
+            }
+            Err(error) => Err(Unusable::Store(unavailable(&error))),
+        }
+    }
+
+    fn open_record(&self, key: &Key, record: &[u8], now: UnixTime) -> Result<[u8; 32], Unusable> {
+        let opened = self.sealer.open(Purpose::PendingRecord, key.as_bytes(), now, record);
+        match opened {
+            Ok(seed) => seed.try_into().map_err(|_| Unusable::AlreadyTaken),
+            Err(OpenError::Expired) => Err(Unusable::Expired),
+            Err(_) => Err(Unusable::AlreadyTaken),
+        }
+    }
+
+    /// Returns the `Set-Cookie` values that remove every pending login of this browser.
+    pub(crate) fn sweep(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
+        self.cookies
+            .read(headers)
+            .filter(|(own, _)| matches!(own, Own::Pending(_)))
+            .map(|(own, _)| self.cookies.remove(own))
+            .collect()
+    }
+
+    /// Returns the removal of the cookie of one login.
+    pub(crate) fn forget(&self, state: &State) -> HeaderValue {
+        self.cookies.remove(Own::Pending(&cookie_id(&state.random)))
+    }
+
+    /// Removes what is expired, and the oldest beyond the cap, so that the browser's cookies stay
+    /// few whatever a visitor starts and abandons.
+    fn make_room(&self, headers: &HeaderMap, now: UnixTime) -> Vec<HeaderValue> {
+        let mut waiting = Vec::new();
+        let mut removals = Vec::new();
+        for (own, value) in self.cookies.read(headers) {
+            if !matches!(own, Own::Pending(_)) {
+                continue;
+            }
+            match self.open_cookie(&self.cookies.name(own), value, now) {
+                Ok(content) => waiting.push((content.started, own)),
+                Err(_) => removals.push(self.cookies.remove(own)),
+            }
+        }
+        waiting.sort_by_key(|(started, _)| *started);
+        let surplus = (waiting.len() + 1).saturating_sub(CAP);
+        removals.extend(waiting[..surplus].iter().map(|(_, own)| self.cookies.remove(*own)));
+        removals
+    }
+
+    fn open_cookie(
+        &self,
+        name: &str,
+        value: &[u8],
+        now: UnixTime,
+    ) -> Result<CookieContent, OpenError> {
+        let sealed = from_base64url(value).ok_or(OpenError::Malformed)?;
+        let plain = self.sealer.open(Purpose::PendingCookie, name.as_bytes(), now, &sealed)?;
+        postcard::from_bytes(&plain).map_err(|_| OpenError::Malformed)
+    }
+
+    fn seal_ticket(&self, ticket: &Ticket, now: UnixTime) -> Vec<u8> {
+        let content = TicketContent {
+            return_to: ticket.return_to.as_ref().map(|target| target.as_str().to_owned()),
+            attempt: ticket.attempt,
+        };
+        let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
+        self.sealer.seal(Purpose::Ticket, b"", now + TICKET_TTL, &plain)
+    }
+
+    fn open_ticket(&self, sealed: &[u8]) -> Option<Ticket> {
+        let plain = self.sealer.open(Purpose::Ticket, b"", self.clock.now(), sealed).ok()?;
+        let content: TicketContent = postcard::from_bytes(&plain).ok()?;
+        Some(Ticket {
+            // Judged when it was stored and again when it is used (L03).
+            return_to: content.return_to.and_then(|target| self.return_to(&target)),
+            attempt: content.attempt,
+        })
+    }
+
+    fn key(&self, purpose: &str, random: &[u8; 16]) -> Key {
+        Key::new(&self.prefix, purpose, random)
+    }
+}
+
+/// Derives the nonce and the PKCE verifier, each 256 bits in 43 characters (RFC 7636 section 4.1).
+fn derive(seed: &[u8; 32]) -> (String, SecretString) {
+    (
+        base64url(expand(seed, b"nonce")),
+        SecretString::new(base64url(expand(seed, b"code_verifier"))),
+    )
+}
+
+fn cookie_id(random: &[u8; 16]) -> String {
+    use std::fmt::Write as _;
+
+    let mut id = String::with_capacity(PENDING_ID);
+    for byte in &sha256(random)[..PENDING_ID / 2] {
+        write!(id, "{byte:02x}").expect("a String takes everything");
+    }
+    id
+}

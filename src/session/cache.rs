@@ -1,0 +1,107 @@
+//! The opened sessions of this process: a bounded cache that holds claims, never verdicts.
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::Record;
+use super::chunk::Presented;
+use super::revocation::MarkKeys;
+use crate::identity::Identity;
+use crate::secret::SecretBytes;
+use crate::store::Key;
+
+/// A session that was opened once; whether it is live is judged each time.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) record: Record,
+    pub(crate) identity: Identity,
+    pub(crate) marks: MarkKeys,
+    /// Where the record lies and what it looked like, for a stored session.
+    pub(crate) stored: Option<StoredAt>,
+    /// When its marks were last seen: the epoch of this process's marks, and the monotonic
+    /// milliseconds of the last look at a shared store.
+    pub(crate) seen_epoch: AtomicU64,
+    pub(crate) seen_at: AtomicU64,
+}
+
+/// Where a stored session lies.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredAt {
+    pub(crate) key: Key,
+    pub(crate) seal: SecretBytes<32>,
+    pub(crate) value: Bytes,
+}
+
+/// A cache of two generations: when the young one is full it becomes the old one, and what nobody
+/// asked for since is forgotten. Forgetting costs a decryption, never a session.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    hasher: RandomState,
+    shards: Box<[Mutex<Generations>]>,
+    per_shard: usize,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<u64, Slot>,
+    old: HashMap<u64, Slot>,
+}
+
+type Slot = (Box<[u8]>, Arc<Opened>);
+
+const SHARDS: usize = 16;
+
+impl Cache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            per_shard: capacity.div_ceil(2 * SHARDS).max(1),
+        }
+    }
+
+    /// Returns the session that exactly this cookie text was opened to.
+    pub(crate) fn find(&self, presented: &Presented<'_>) -> Option<Arc<Opened>> {
+        let hash = presented.keyed_hash(&self.hasher);
+        let mut shard = self.shard(hash);
+        if let Some((text, opened)) = shard.young.get(&hash) {
+            return presented.equals(text).then(|| opened.clone());
+        }
+        let slot = shard.old.remove(&hash)?;
+        let opened = presented.equals(&slot.0).then(|| slot.1.clone());
+        self.put(&mut shard, hash, slot);
+        opened
+    }
+
+    /// Remembers what a cookie text was opened to.
+    pub(crate) fn remember(&self, presented: &Presented<'_>, opened: Arc<Opened>) {
+        let hash = presented.keyed_hash(&self.hasher);
+        let slot = (presented.copy().into_boxed_slice(), opened);
+        let mut shard = self.shard(hash);
+        self.put(&mut shard, hash, slot);
+    }
+
+    /// Forgets a cookie text.
+    pub(crate) fn forget(&self, presented: &Presented<'_>) {
+        let hash = presented.keyed_hash(&self.hasher);
+        let mut shard = self.shard(hash);
+        shard.young.remove(&hash);
+        shard.old.remove(&hash);
+    }
+
+    fn put(&self, shard: &mut Generations, hash: u64, slot: Slot) {
+        if shard.young.len() >= self.per_shard {
+            shard.old = std::mem::take(&mut shard.young);
+        }
+        shard.young.insert(hash, slot);
+    }
+
+    fn shard(&self, hash: u64) -> std::sync::MutexGuard<'_, Generations> {
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,186 @@
+//! Session cookies as text: one value, or several chunks that count only together.
+//!
+//! | value of `<name>-s` | meaning |
+//! |---|---|
+//! | `s<n>.<base64url>` | a sealed session in `n` chunks, the others in `-s1` … |
+//! | `v1.<base64url of id (16) ‖ key (32)>` | a stored session |
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use http::HeaderMap;
+
+use crate::cookies::{Cookies, MAX_CHUNKS, Own};
+use crate::secret::from_base64url;
+
+/// Bytes of base64url in one cookie.
+const CHUNK: usize = 3_800;
+
+/// The session cookies of a request, as they came; nothing is believed yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Presented<'a> {
+    chunks: [&'a [u8]; MAX_CHUNKS],
+    count: usize,
+}
+
+/// What the browser holds of a session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Held {
+    /// The sealed session itself.
+    Sealed(Vec<u8>),
+    /// The id and the key of a stored one.
+    Stored { id: [u8; 16], key: [u8; 32] },
+}
+
+impl<'a> Presented<'a> {
+    /// Reads the session cookies of a request, and whether there were any at all.
+    ///
+    /// Of several cookies with one name each is a candidate of its own: whichever opens counts.
+    pub(crate) fn read(cookies: &'a Cookies, headers: &'a HeaderMap) -> (Vec2<'a>, bool) {
+        let mut firsts = [None; 2];
+        let mut rest: [&[u8]; MAX_CHUNKS] = [&[]; MAX_CHUNKS];
+        let mut any = false;
+        for (own, value) in cookies.read(headers) {
+            let Own::Session(chunk) = own else { continue };
+            any = true;
+            if chunk == 0 {
+                if let Some(slot) = firsts.iter_mut().find(|slot| slot.is_none()) {
+                    *slot = Some(value);
+                }
+            } else if rest[chunk].is_empty() {
+                rest[chunk] = value;
+            }
+        }
+        (firsts.map(|first| Self::join(first?, rest)), any)
+    }
+
+    fn join(first: &'a [u8], mut chunks: [&'a [u8]; MAX_CHUNKS]) -> Option<Self> {
+        chunks[0] = first;
+        let count = match first {
+            [b's', digit @ b'1'..=b'5', b'.', ..] => usize::from(digit - b'0'),
+            [b'v', b'1', b'.', ..] => 1,
+            _ => return None,
+        };
+        (!chunks[..count].iter().any(|chunk| chunk.is_empty())).then_some(Self { chunks, count })
+    }
+
+    fn parts(&self) -> &[&'a [u8]] {
+        &self.chunks[..self.count]
+    }
+
+    /// Hashes the whole text under a random key of this process.
+    pub(crate) fn keyed_hash(&self, key: &impl BuildHasher) -> u64 {
+        let mut hasher = key.build_hasher();
+        for part in self.parts() {
+            part.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Compares the whole text with a copy made by [`Presented::copy`].
+    pub(crate) fn equals(&self, copy: &[u8]) -> bool {
+        let mut rest = copy;
+        for part in self.parts() {
+            match rest.split_at_checked(part.len()) {
+                Some((head, tail)) if head == *part => rest = tail,
+                _ => return false,
+            }
+        }
+        rest.is_empty()
+    }
+
+    pub(crate) fn copy(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+
+    /// Decodes the text; `None` if it is none of ours.
+    pub(crate) fn decode(&self) -> Option<Held> {
+        let text = self.copy();
+        match text.split_at_checked(3)? {
+            (b"v1.", encoded) => {
+                let bytes = from_base64url(encoded)?;
+                let (id, key) = bytes.split_at_checked(16)?;
+                Some(Held::Stored {
+                    id: id.try_into().ok()?,
+                    key: key.try_into().ok()?,
+                })
+            }
+            (_, encoded) => from_base64url(encoded).map(Held::Sealed),
+        }
+    }
+}
+
+/// At most two candidates.
+pub(crate) type Vec2<'a> = [Option<Presented<'a>>; 2];
+
+/// Splits an encoded session into the values of its cookies; `None` if it needs too many.
+pub(crate) fn split(encoded: &str, max_bytes: usize) -> Option<Vec<String>> {
+    if encoded.len() + 3 > max_bytes {
+        return None;
+    }
+    let first = encoded.len().min(CHUNK - 3);
+    let (first, rest) = encoded.split_at(first);
+    let count = 1 + rest.len().div_ceil(CHUNK);
+    if count > MAX_CHUNKS {
+        return None;
+    }
+    let mut values = vec![format!("s{count}.{first}")];
+    let mut rest = rest;
+    while !rest.is_empty() {
+        let (chunk, tail) = rest.split_at(rest.len().min(CHUNK));
+        values.push(chunk.to_owned());
+        rest = tail;
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::base64url;
+    use http::header::COOKIE;
+
+    fn present(pairs: &[(&str, &str)], check: impl Fn(Option<Held>)) {
+        let cookies = Cookies::new(&[0; 32], false, false, "/auth/logout");
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(COOKIE, format!("auth_000000{name}={value}").parse().unwrap());
+        }
+        let (candidates, _) = Presented::read(&cookies, &headers);
+        check(candidates[0].and_then(|presented| presented.decode()));
+    }
+
+    #[test]
+    fn h06_h08_chunks_count_only_together_and_in_order() {
+        let bytes: Vec<u8> = (0..7_000u32).map(|n| (n % 251) as u8).collect();
+        let values = split(&base64url(&bytes), 12_000).unwrap();
+        assert_eq!(values.len(), 3);
+        assert!(values.iter().all(|value| value.len() <= CHUNK));
+        let [a, b, c] = [&values[0], &values[1], &values[2]];
+        present(&[("-s", a), ("-s1", b), ("-s2", c)], |held| {
+            assert_eq!(held, Some(Held::Sealed(bytes.clone())));
+        });
+        present(&[("-s", a), ("-s2", c), ("-s1", b), ("-s3", "stale")], |held| {
+            assert_eq!(held, Some(Held::Sealed(bytes.clone())), "a stale chunk is not read");
+        });
+        present(&[("-s", a), ("-s1", b)], |held| assert_eq!(held, None, "one is lost"));
+        present(&[("-s", a), ("-s1", c), ("-s2", b)], |held| {
+            assert_ne!(held, Some(Held::Sealed(bytes.clone())), "they are swapped");
+        });
+    }
+
+    #[test]
+    fn a_session_that_is_too_large_is_refused_not_cut() {
+        assert!(split(&"a".repeat(6_000), 6_144).is_some());
+        assert!(split(&"a".repeat(6_142), 6_144).is_none());
+        assert!(split(&"a".repeat(30_000), 100_000).is_none());
+    }
+
+    #[test]
+    fn malformed_values_are_nobodys() {
+        for value in ["", "s", "s0.x", "s9.x", "s99999999.x", "v2.x", "v1.", "v1.AAAA", "x1.AAAA", "s1.", "s1.%%"] {
+            present(&[("-s", value)], |held| {
+                assert!(held.is_none_or(|held| held == Held::Sealed(Vec::new())), "{value:?}");
+            });
+        }
+    }
+}

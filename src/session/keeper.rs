@@ -1,0 +1,542 @@
+//! The keeper of sessions: finds, judges, makes, prolongs and ends them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+
+use super::cache::{Cache, Opened, StoredAt};
+use super::chunk::{Held, Presented, split};
+use super::revocation::{Counter, MARK_TTL, Revocation, Target};
+use super::{Lifetimes, Record, Sessions, Tokens};
+use crate::clock::{Clock, UnixTime};
+use crate::cookies::{Cookies, MAX_CHUNKS, Own};
+use crate::error::{AuthError, ErrorKind};
+use crate::identity::Identity;
+use crate::seal::{Purpose, Sealer};
+use crate::secret::{SecretBytes, base64url, from_base64url, random};
+use crate::store::{Key, Store, StoreError};
+
+/// What a request says of a session.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// There is no session cookie.
+    Absent,
+    /// There is one, and no live session behind it.
+    Dead,
+    /// Somebody is signed in.
+    Live(Live),
+    /// Nobody can tell just now: the store is away. Cookies are kept.
+    Unknown(AuthError),
+}
+
+/// A live session.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) opened: Arc<Opened>,
+    /// Cookies that prolong it; usually none.
+    pub(crate) set_cookies: Vec<HeaderValue>,
+}
+
+/// What a completed login says.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) subject: String,
+    pub(crate) sid: Option<String>,
+    pub(crate) acr: Option<String>,
+    pub(crate) auth_time: Option<UnixTime>,
+    pub(crate) claims: serde_json::Map<String, serde_json::Value>,
+    /// When the provider wants the session to be over.
+    pub(crate) session_expiry: Option<UnixTime>,
+    /// The counter as noted when the login began.
+    pub(crate) begun: Option<Counter>,
+    pub(crate) id_token: String,
+    pub(crate) refresh: Option<super::Refresh>,
+}
+
+/// How the keeper is set up.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) kind: Sessions,
+    pub(crate) issuer: String,
+    pub(crate) prefix: String,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) max_cookie_bytes: usize,
+    /// How long a sealed session goes on without its marks having been seen.
+    pub(crate) revocation_grace: Option<Duration>,
+    pub(crate) cache_capacity: usize,
+}
+
+/// Finds, judges, makes, prolongs and ends sessions.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    settings: Settings,
+    /// Where stored sessions lie, if they can.
+    store: Option<Arc<dyn Store>>,
+    revocation: Revocation,
+    sealer: Sealer,
+    cookies: Arc<Cookies>,
+    clock: Arc<dyn Clock>,
+    cache: Cache,
+}
+
+/// A session is prolonged at most this often.
+const TOUCH: Duration = Duration::from_secs(60);
+/// A logout hint that is larger does not fit into a cookie beside its seal.
+const MAX_HINT: usize = 3_800;
+
+impl Keeper {
+    pub(crate) fn new(
+        settings: Settings,
+        store: Option<Arc<dyn Store>>,
+        revocation: Revocation,
+        sealer: Sealer,
+        cookies: Arc<Cookies>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let cache = Cache::new(settings.cache_capacity);
+        Self {
+            settings,
+            store,
+            revocation,
+            sealer,
+            cookies,
+            clock,
+            cache,
+        }
+    }
+
+    pub(crate) const fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+
+    pub(crate) const fn lifetimes(&self) -> &Lifetimes {
+        &self.settings.lifetimes
+    }
+
+    /// Finds the session of a request. `touch` prolongs it: a request of the person does, a page
+    /// that only asks how long it lasts does not.
+    pub(crate) async fn find(&self, headers: &HeaderMap, touch: bool) -> Found {
+        let (candidates, any) = Presented::read(&self.cookies, headers);
+        let mut dead = any;
+        for presented in candidates.into_iter().flatten() {
+            match self.judge(&presented, touch).await {
+                Ok(Some(live)) => return Found::Live(live),
+                Ok(None) => dead = true,
+                Err(error) => return Found::Unknown(unavailable(&error)),
+            }
+        }
+        if dead { Found::Dead } else { Found::Absent }
+    }
+
+    async fn judge(
+        &self,
+        presented: &Presented<'_>,
+        touch: bool,
+    ) -> Result<Option<Live>, StoreError> {
+        let now = self.clock.now();
+        let Some(opened) = self.open(presented, now).await? else {
+            return Ok(None);
+        };
+        let record = &opened.record;
+        let live = record.issuer == self.settings.issuer
+            && !record.is_over(now, self.settings.lifetimes.idle)
+            && self.is_unmarked(&opened).await?;
+        if !live {
+            self.cache.forget(presented);
+            return Ok(None);
+        }
+        let set_cookies = if touch && now.since(record.last_seen) >= TOUCH {
+            self.touch(&opened, now).await
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Live {
+            opened,
+            set_cookies,
+        }))
+    }
+
+    /// Opens what the browser holds, or finds it opened.
+    async fn open(
+        &self,
+        presented: &Presented<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Arc<Opened>>, StoreError> {
+        let cached = self.cache.find(presented);
+        let opened = match &cached {
+            Some(opened) => match (&opened.stored, &self.store) {
+                (None, _) => return Ok(cached),
+                (Some(_), None) => return Ok(None),
+                (Some(at), Some(store)) => {
+                    let Some(value) = store.load(&at.key).await? else {
+                        self.cache.forget(presented);
+                        return Ok(None);
+                    };
+                    if value == at.value {
+                        return Ok(cached);
+                    }
+                    self.open_stored(at.key.clone(), at.seal.clone(), value, now)
+                }
+            },
+            None => match presented.decode() {
+                None => None,
+                Some(Held::Sealed(sealed)) => {
+                    let name = self.cookies.name(Own::Session(0));
+                    self.sealer
+                        .open(Purpose::SessionCookie, name.as_bytes(), now, &sealed)
+                        .ok()
+                        .and_then(|plain| Record::decode(&plain))
+                        .map(|record| self.opened(record, None))
+                }
+                Some(Held::Stored { id, key }) => {
+                    let Some(store) = &self.store else { return Ok(None) };
+                    let at = self.session_key(&id);
+                    match store.load(&at).await? {
+                        None => None,
+                        Some(value) => self.open_stored(at, SecretBytes::new(key), value, now),
+                    }
+                }
+            },
+        };
+        let opened = opened.map(Arc::new);
+        if let Some(opened) = &opened {
+            self.cache.remember(presented, opened.clone());
+        }
+        Ok(opened)
+    }
+
+    fn open_stored(
+        &self,
+        key: Key,
+        seal: SecretBytes<32>,
+        value: Bytes,
+        now: UnixTime,
+    ) -> Option<Opened> {
+        let plain = self
+            .sealer
+            .open_under(seal.expose(), Purpose::SessionRecord, key.as_bytes(), now, &value)
+            .ok()?;
+        let record = Record::decode(&plain)?;
+        Some(self.opened(record, Some(StoredAt { key, seal, value })))
+    }
+
+    fn opened(&self, record: Record, stored: Option<StoredAt>) -> Opened {
+        let marks = self.revocation.keys(
+            &record.id,
+            &record.issuer,
+            &record.subject,
+            record.sid.as_deref(),
+        );
+        Opened {
+            identity: record.identity(),
+            record,
+            marks,
+            stored,
+            seen_epoch: AtomicU64::new(0),
+            seen_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Tells whether no logout has ended the session.
+    async fn is_unmarked(&self, opened: &Opened) -> Result<bool, StoreError> {
+        let epoch = self.revocation.epoch();
+        if !self.revocation.shared() && opened.seen_epoch.load(Ordering::Acquire) == epoch {
+            return Ok(true);
+        }
+        let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        match self.revocation.marks(&opened.marks).await {
+            Ok(marks) => {
+                let same = marks.baseline == opened.record.baseline;
+                if same {
+                    opened.seen_epoch.store(epoch, Ordering::Release);
+                    opened.seen_at.store(now.max(1), Ordering::Release);
+                }
+                Ok(same)
+            }
+            Err(error) => {
+                // A sealed session may go on for a while on what was seen last.
+                let seen = opened.seen_at.load(Ordering::Acquire);
+                let within_grace = seen > 0
+                    && self.settings.revocation_grace.is_none_or(|grace| {
+                        Duration::from_millis(now.saturating_sub(seen)) <= grace
+                    });
+                if opened.stored.is_none() && within_grace {
+                    return Ok(true);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that the person is still there.
+    async fn touch(&self, opened: &Opened, now: UnixTime) -> Vec<HeaderValue> {
+        let mut record = opened.record.clone();
+        record.last_seen = now;
+        match &opened.stored {
+            None => {
+                // It fitted when it was made and has not grown.
+                self.sealed_cookies(&record, now).unwrap_or_default()
+            }
+            Some(at) => {
+                let refreshing = record
+                    .tokens
+                    .as_ref()
+                    .and_then(|tokens| tokens.refresh.as_ref())
+                    .is_some_and(|refresh| refresh.exchanging.is_some());
+                if !refreshing {
+                    // A failure costs nothing: the next request tries again.
+                    let _ = self.replace(at, &record, now).await;
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Makes the session of a completed login, with a new id.
+    ///
+    /// # Errors
+    ///
+    /// `SignedOutMeanwhile` if a logout arrived while the login was under way,
+    /// `SessionTooLarge`, or `StoreUnavailable`; no session exists then.
+    pub(crate) async fn establish(
+        &self,
+        login: Login,
+        headers: &HeaderMap,
+    ) -> Result<Vec<HeaderValue>, AuthError> {
+        let now = self.clock.now();
+        let id: [u8; 16] = random();
+        let issuer = self.settings.issuer.clone();
+        let keys = self.revocation.keys(&id, &issuer, &login.subject, login.sid.as_deref());
+        let marks = self
+            .revocation
+            .marks(&keys)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        if !marks.predate(login.begun) {
+            return Err(AuthError::new(ErrorKind::SignedOutMeanwhile, "marked"));
+        }
+        let mut absolute_end = now + self.settings.lifetimes.absolute;
+        if let Some(expiry) = login.session_expiry {
+            absolute_end = absolute_end.min(expiry);
+        }
+        let mut record = Record {
+            id,
+            issuer,
+            subject: login.subject,
+            sid: login.sid,
+            acr: login.acr,
+            auth_time: login.auth_time,
+            claims: serde_json::Value::Object(login.claims).to_string(),
+            created: now,
+            absolute_end,
+            last_seen: now,
+            baseline: marks.baseline,
+            tokens: None,
+        };
+        let lifetime = absolute_end.since(now);
+        let mut set_cookies = match (self.settings.kind, &self.store) {
+            (Sessions::Stored, Some(store)) => {
+                record.tokens = Some(Tokens {
+                    id: Some(login.id_token),
+                    refresh: login.refresh,
+                });
+                let seal = SecretBytes::<32>::random();
+                let key = self.session_key(&id);
+                let value = self.seal_record(&key, &seal, &record);
+                let ttl = self.ttl(&record, now);
+                let inserted = store.insert(&key, value, ttl).await;
+                match inserted {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        return Err(AuthError::new(ErrorKind::StoreUnavailable, "id_taken"));
+                    }
+                    Err(error) => return Err(unavailable(&error)),
+                }
+                let text = base64url([&id[..], seal.expose()].concat());
+                vec![self.cookies.set(Own::Session(0), &format!("v1.{text}"), lifetime)]
+            }
+            _ => {
+                let mut cookies = self.sealed_cookies(&record, now).ok_or_else(|| {
+                    AuthError::new(ErrorKind::SessionTooLarge, "cookies")
+                        .with_hint("keep sessions in a store, or allow fewer claims")
+                })?;
+                cookies.extend(self.hint_cookie(&id, &login.id_token, absolute_end, now));
+                cookies
+            }
+        };
+        // Chunks of an older, longer session would only be carried along.
+        let written = set_cookies.len();
+        for (own, _) in self.cookies.read(headers) {
+            if let Own::Session(chunk) = own {
+                if chunk > 0 && (chunk >= written || self.settings.kind == Sessions::Stored) {
+                    set_cookies.push(self.cookies.remove(own));
+                }
+            }
+        }
+        Ok(set_cookies)
+    }
+
+    /// Ends a session everywhere it can be presented.
+    pub(crate) async fn end(&self, opened: &Opened) -> Result<(), StoreError> {
+        if let (Some(at), Some(store)) = (&opened.stored, &self.store) {
+            store.take(&at.key).await?;
+            return Ok(());
+        }
+        let left = opened.record.absolute_end.since(self.clock.now()) + TOUCH;
+        let ttl = left.min(MARK_TTL);
+        self.revocation.mark(Target::Session(&opened.record.id), ttl).await
+    }
+
+    /// Returns the `Set-Cookie` values that remove every session cookie of a request, and the note
+    /// of a completed login with them.
+    pub(crate) fn clear(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
+        let mut present = [false; MAX_CHUNKS];
+        let mut notice = false;
+        for (own, _) in self.cookies.read(headers) {
+            match own {
+                Own::Session(chunk) => present[chunk] = true,
+                Own::Notice => notice = true,
+                _ => {}
+            }
+        }
+        let chunks = present.iter().enumerate().filter(|(_, present)| **present);
+        let mut removals: Vec<_> = chunks
+            .map(|(chunk, _)| self.cookies.remove(Own::Session(chunk)))
+            .collect();
+        if notice {
+            removals.push(self.cookies.remove(Own::Notice));
+        }
+        removals
+    }
+
+    /// Returns the ID token kept for the provider's logout, if this session has one.
+    pub(crate) fn id_token(&self, opened: &Opened, headers: &HeaderMap) -> Option<String> {
+        if let Some(tokens) = &opened.record.tokens {
+            return tokens.id.clone();
+        }
+        let now = self.clock.now();
+        let context = self.hint_context(&opened.record.id);
+        self.cookies.read(headers).find_map(|(own, value)| {
+            if own != Own::LogoutHint {
+                return None;
+            }
+            let sealed = from_base64url(value)?;
+            let plain = self.sealer.open(Purpose::LogoutHint, &context, now, &sealed).ok()?;
+            String::from_utf8(plain).ok()
+        })
+    }
+
+    fn hint_cookie(
+        &self,
+        id: &[u8; 16],
+        id_token: &str,
+        end: UnixTime,
+        now: UnixTime,
+    ) -> Option<HeaderValue> {
+        let context = self.hint_context(id);
+        let sealed = self
+            .sealer
+            .seal(Purpose::LogoutHint, &context, end, id_token.as_bytes());
+        let text = base64url(sealed);
+        let fits = text.len() <= MAX_HINT;
+        // An older hint must not stay behind: it would speak of another session.
+        Some(if fits {
+            self.cookies.set(Own::LogoutHint, &text, end.since(now))
+        } else {
+            self.cookies.remove(Own::LogoutHint)
+        })
+    }
+
+    fn hint_context(&self, id: &[u8; 16]) -> Vec<u8> {
+        let name = self.cookies.name(Own::LogoutHint);
+        [name.as_bytes(), b"\0", id].concat()
+    }
+
+    fn sealed_cookies(&self, record: &Record, now: UnixTime) -> Option<Vec<HeaderValue>> {
+        let name = self.cookies.name(Own::Session(0));
+        let sealed = self.sealer.seal(
+            Purpose::SessionCookie,
+            name.as_bytes(),
+            record.absolute_end,
+            &record.encode(),
+        );
+        let values = split(&base64url(sealed), self.settings.max_cookie_bytes)?;
+        let max_age = record.absolute_end.since(now);
+        let cookie = |(chunk, value): (usize, &String)| {
+            self.cookies.set(Own::Session(chunk), value, max_age)
+        };
+        Some(values.iter().enumerate().map(cookie).collect())
+    }
+
+    /// Replaces a stored record by a newer one, unless somebody else has changed it meanwhile.
+    pub(crate) async fn replace(
+        &self,
+        at: &StoredAt,
+        record: &Record,
+        now: UnixTime,
+    ) -> Result<Option<StoredAt>, StoreError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let value = self.seal_record(&at.key, &at.seal, record);
+        let ttl = self.ttl(record, now);
+        let swapped = store.swap(&at.key, &at.value, value.clone(), ttl).await?;
+        Ok(swapped.then(|| StoredAt {
+            value,
+            ..at.clone()
+        }))
+    }
+
+    /// Reads a stored session anew; `None` if it is gone.
+    pub(crate) async fn reread(&self, at: &StoredAt) -> Result<Option<Opened>, StoreError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let value = store.load(&at.key).await?;
+        let now = self.clock.now();
+        Ok(value.and_then(|value| {
+            self.open_stored(at.key.clone(), at.seal.clone(), value, now)
+        }))
+    }
+
+    fn seal_record(&self, key: &Key, seal: &SecretBytes<32>, record: &Record) -> Bytes {
+        self.sealer
+            .seal_under(
+                seal.expose(),
+                Purpose::SessionRecord,
+                key.as_bytes(),
+                record.absolute_end,
+                &record.encode(),
+            )
+            .into()
+    }
+
+    fn ttl(&self, record: &Record, now: UnixTime) -> Duration {
+        let idle_end = record.idle_end(self.settings.lifetimes.idle);
+        // A moment longer than it counts, so that "over" is judged here and not by the store.
+        (idle_end.since(now) + Duration::from_secs(1)).min(self.settings.lifetimes.absolute)
+    }
+
+    fn session_key(&self, id: &[u8; 16]) -> Key {
+        Key::new(&self.settings.prefix, "session", id)
+    }
+}
+
+impl Live {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.opened.identity
+    }
+}
+
+/// The refusal for a store that did not do what it was asked.
+pub(crate) fn unavailable(error: &StoreError) -> AuthError {
+    use crate::store::StoreErrorKind;
+
+    AuthError::new(
+        ErrorKind::StoreUnavailable,
+        match error.kind() {
+            StoreErrorKind::Full => "full",
+            StoreErrorKind::TimedOut => "timed_out",
+            StoreErrorKind::Unavailable => "unavailable",
+        },
+    )
+}

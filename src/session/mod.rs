@@ -1,0 +1,129 @@
+//! Sessions: what is kept of a sign-in, in the browser or in a store.
+//!
+//! 1. A login makes a [`Record`] with a new id ([`keeper`]).
+//! 2. *Sealed*, it travels in cookies ([`chunk`]); *stored*, the browser holds an id and a key, and
+//!    the store a ciphertext under the hash of the id.
+//! 3. At each request the keeper opens it, or finds it opened in its cache, and judges it anew:
+//!    lifetimes, and the marks that logouts leave ([`revocation`]).
+//! 4. A stored session with a refresh token is refreshed when the access token runs out
+//!    ([`refresh`]).
+
+pub(crate) mod cache;
+pub(crate) mod chunk;
+pub(crate) mod keeper;
+pub(crate) mod revocation;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock::UnixTime;
+use crate::identity::{Facts, Identity};
+use crate::session::revocation::Baseline;
+
+/// Where sessions live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Sessions {
+    /// Sealed in cookies: no server is needed, but only a shared store lets a logout reach other
+    /// pods.
+    Sealed,
+    /// In the store; the browser holds an id and a key.
+    Stored,
+}
+
+/// How long sessions live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetimes {
+    pub(crate) idle: Duration,
+    pub(crate) absolute: Duration,
+}
+
+/// A session as it is sealed: postcard, so the order of fields is the format.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Record {
+    pub(crate) id: [u8; 16],
+    pub(crate) issuer: String,
+    pub(crate) subject: String,
+    pub(crate) sid: Option<String>,
+    pub(crate) acr: Option<String>,
+    pub(crate) auth_time: Option<UnixTime>,
+    /// The allow-listed claims, as a JSON object.
+    pub(crate) claims: String,
+    pub(crate) created: UnixTime,
+    pub(crate) absolute_end: UnixTime,
+    pub(crate) last_seen: UnixTime,
+    pub(crate) baseline: Baseline,
+    /// For stored sessions only: tokens never lie in a session cookie.
+    pub(crate) tokens: Option<Tokens>,
+}
+
+/// What a stored session keeps of the provider's tokens.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct Tokens {
+    /// The ID token, for the logout at the provider.
+    pub(crate) id: Option<String>,
+    pub(crate) refresh: Option<Refresh>,
+}
+
+/// What is needed to refresh.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct Refresh {
+    pub(crate) token: String,
+    /// When the access token runs out.
+    pub(crate) due: UnixTime,
+    /// Counts the refreshes, so that a waiter knows the result when it sees it.
+    pub(crate) generation: u32,
+    /// Who is spending the token just now, or was when it crashed.
+    pub(crate) exchanging: Option<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(..)")
+    }
+}
+
+impl std::fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refresh(..)")
+    }
+}
+
+impl Record {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("a record of plain fields is encodable")
+    }
+
+    /// Reads a record; one of another format reads as absent.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    /// Tells whether the session is over by the clock.
+    pub(crate) fn is_over(&self, now: UnixTime, idle: Duration) -> bool {
+        now >= self.absolute_end || now >= self.last_seen + idle
+    }
+
+    /// Returns when idleness ends it, if nothing happens until then.
+    pub(crate) fn idle_end(&self, idle: Duration) -> UnixTime {
+        self.absolute_end.min(self.last_seen + idle)
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        let claims = serde_json::from_str::<Value>(&self.claims);
+        let claims = match claims {
+            Ok(Value::Object(claims)) => claims,
+            _ => Map::new(),
+        };
+        Identity::new(Facts {
+            issuer: self.issuer.clone(),
+            subject: self.subject.clone(),
+            claims,
+            acr: self.acr.clone(),
+            authenticated_at: self.auth_time,
+            expires_at: self.absolute_end,
+        })
+    }
+}

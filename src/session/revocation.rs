@@ -1,0 +1,385 @@
+//! Revocation marks: how a logout reaches sessions that this process does not hold.
+//!
+//! A mark lies in the store under whom it ends: one session, a person, a provider's session, both,
+//! or everybody. It holds a random *generation*. A session remembers the generations of its marks
+//! from when it was made, its *baseline*, and is live while they are the same. No clocks are
+//! compared.
+//!
+//! A counter tells whether a mark was there before a login began: a login notes the counter at its
+//! start; a mark with a higher number was made meanwhile, and the login makes no session. The
+//! counter carries the *incarnation* of the store, a random value made when it is absent: a store
+//! that was emptied has another one, and sessions of the old one are over, because nobody knows
+//! which of them were signed out.
+//!
+//! All keys share one hash tag, so that a cluster loses them together or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, UnixTime};
+use crate::seal::{Purpose, Sealer, sha256_of};
+use crate::secret::random;
+use crate::store::{Key, Store, StoreError, StoreErrorKind};
+
+/// Whom a mark ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// Everybody.
+    Instance,
+    /// One session of ours.
+    Session(&'a [u8; 16]),
+    /// Every session of the provider's session `sid`.
+    Sid { issuer: &'a str, sid: &'a str },
+    /// The provider's session `sid`, if it is this person's.
+    SidAndSubject { issuer: &'a str, sid: &'a str, subject: &'a str },
+    /// Every session of a person.
+    Subject { issuer: &'a str, subject: &'a str },
+}
+
+/// The keys of all marks that concern one session.
+#[derive(Debug)]
+pub(crate) struct MarkKeys([Option<Key>; 5]);
+
+/// The marks of a session when it was made.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Baseline {
+    /// A hash of the generations.
+    generations: [u8; 16],
+    /// The incarnation of the shared store; absent without one.
+    incarnation: Option<[u8; 16]>,
+}
+
+/// The counter as it stands in the store.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Counter {
+    pub(crate) incarnation: [u8; 16],
+    pub(crate) n: u64,
+    renewed: UnixTime,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Mark {
+    generation: [u8; 16],
+    incarnation: [u8; 16],
+    n: u64,
+}
+
+/// What the marks of a session say now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Marks {
+    pub(crate) baseline: Baseline,
+    /// The highest number among them, of the current incarnation; a mark of another one counts as
+    /// newer than everything.
+    newest: u64,
+}
+
+/// How long a mark is kept.
+pub(crate) const MARK_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The counter is written anew when it is older than this.
+const RENEW: Duration = Duration::from_secs(24 * 3600);
+/// Attempts at a compare-and-swap before the store counts as out of order.
+const ATTEMPTS: usize = 16;
+
+/// Reads and writes marks.
+#[derive(Debug)]
+pub(crate) struct Revocation {
+    store: Arc<dyn Store>,
+    sealer: Sealer,
+    prefix: Box<str>,
+    clock: Arc<dyn Clock>,
+    /// Counts the marks this process has written. Where the store is this process's own, an
+    /// unchanged epoch means unchanged marks.
+    epoch: AtomicU64,
+}
+
+impl Revocation {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        sealer: Sealer,
+        prefix: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            sealer,
+            prefix: prefix.into(),
+            clock,
+            epoch: AtomicU64::new(1),
+        }
+    }
+
+    /// Tells whether other pods see the marks.
+    pub(crate) fn shared(&self) -> bool {
+        self.store.shared()
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns the keys of all marks that would end this session.
+    pub(crate) fn keys(
+        &self,
+        id: &[u8; 16],
+        issuer: &str,
+        subject: &str,
+        sid: Option<&str>,
+    ) -> MarkKeys {
+        MarkKeys([
+            Some(self.key(Target::Instance)),
+            Some(self.key(Target::Session(id))),
+            Some(self.key(Target::Subject { issuer, subject })),
+            sid.map(|sid| self.key(Target::Sid { issuer, sid })),
+            sid.map(|sid| self.key(Target::SidAndSubject { issuer, sid, subject })),
+        ])
+    }
+
+    /// Returns the counter, made if it is absent, to be noted at the start of a login.
+    pub(crate) async fn counter(&self) -> Result<Counter, StoreError> {
+        let key = self.counter_key();
+        for _ in 0..ATTEMPTS {
+            let now = self.clock.now();
+            let Some(old) = self.store.load(&key).await? else {
+                let fresh = Counter {
+                    incarnation: random(),
+                    n: 0,
+                    renewed: now,
+                };
+                if self.store.insert(&key, self.seal(&key, &fresh), MARK_TTL).await? {
+                    return Ok(fresh);
+                }
+                continue;
+            };
+            let Some(counter) = self.open::<Counter>(&key, &old) else {
+                // Sealed under a key that is gone: as good as another incarnation.
+                self.store.remove_if(&key, &old).await?;
+                continue;
+            };
+            if now.since(counter.renewed) >= RENEW {
+                let renewed = Counter { renewed: now, ..counter };
+                let _ = self
+                    .store
+                    .swap(&key, &old, self.seal(&key, &renewed), MARK_TTL)
+                    .await?;
+            }
+            return Ok(counter);
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable).with_source("the counter never settles"))
+    }
+
+    /// Reads the marks of a session, all at once.
+    pub(crate) async fn marks(&self, keys: &MarkKeys) -> Result<Marks, StoreError> {
+        // All requests are on their way before the first answer is awaited.
+        let counter_key = self.shared().then(|| self.counter_key());
+        let counter = counter_key.as_ref().map(|key| self.store.load(key));
+        let [a, b, c, d, e] = keys.0.each_ref().map(|key| key.as_ref().map(|key| self.store.load(key)));
+        let incarnation = match (counter_key, counter) {
+            (Some(key), Some(counter)) => {
+                let counter = counter.await?.and_then(|bytes| self.open::<Counter>(&key, &bytes));
+                // A store without a counter has lost everything: an incarnation of its own.
+                Some(counter.map_or([0; 16], |counter| counter.incarnation))
+            }
+            _ => None,
+        };
+        let mut generations: [Option<[u8; 16]>; 5] = [None; 5];
+        let mut newest = 0;
+        for (slot, (key, load)) in
+            generations.iter_mut().zip(keys.0.iter().zip([a, b, c, d, e]))
+        {
+            let (Some(key), Some(load)) = (key, load) else { continue };
+            let Some(bytes) = load.await? else { continue };
+            // A mark that cannot be read is a mark all the same.
+            let mark = self.open::<Mark>(key, &bytes).unwrap_or(Mark {
+                generation: sha256_of(&[&bytes])[..16].try_into().expect("a hash is longer"),
+                incarnation: [0; 16],
+                n: u64::MAX,
+            });
+            *slot = Some(mark.generation);
+            let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
+            newest = newest.max(if same { mark.n } else { u64::MAX });
+        }
+        let parts = generations.map(|generation| generation.unwrap_or_default());
+        let hash = sha256_of(&parts.each_ref().map(|part| &part[..]));
+        Ok(Marks {
+            baseline: Baseline {
+                generations: hash[..16].try_into().expect("a hash is longer"),
+                incarnation,
+            },
+            newest,
+        })
+    }
+
+    /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
+    /// which began before cannot take the mark for an old one.
+    pub(crate) async fn mark(&self, target: Target<'_>, ttl: Duration) -> Result<(), StoreError> {
+        let counter = self.bump().await?;
+        let key = self.key(target);
+        let mark = Mark {
+            generation: random(),
+            incarnation: counter.incarnation,
+            n: counter.n,
+        };
+        let sealed = self.seal(&key, &mark);
+        for _ in 0..ATTEMPTS {
+            let written = match self.store.load(&key).await? {
+                None => self.store.insert(&key, sealed.clone(), ttl).await?,
+                Some(old) => self.store.swap(&key, &old, sealed.clone(), ttl).await?,
+            };
+            if written {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                return Ok(());
+            }
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable).with_source("the mark never settles"))
+    }
+
+    async fn bump(&self) -> Result<Counter, StoreError> {
+        let key = self.counter_key();
+        for _ in 0..ATTEMPTS {
+            self.counter().await?;
+            let Some(old) = self.store.load(&key).await? else { continue };
+            let Some(counter) = self.open::<Counter>(&key, &old) else { continue };
+            let next = Counter {
+                n: counter.n + 1,
+                renewed: self.clock.now(),
+                ..counter
+            };
+            if self.store.swap(&key, &old, self.seal(&key, &next), MARK_TTL).await? {
+                return Ok(next);
+            }
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable).with_source("the counter never settles"))
+    }
+
+    fn key(&self, target: Target<'_>) -> Key {
+        let id = match target {
+            Target::Instance => sha256_of(&[b"instance", self.sealer.instance()]),
+            Target::Session(id) => sha256_of(&[b"session", id]),
+            Target::Sid { issuer, sid } => sha256_of(&[b"sid", issuer.as_bytes(), sid.as_bytes()]),
+            Target::SidAndSubject { issuer, sid, subject } => sha256_of(&[
+                b"sid-sub",
+                issuer.as_bytes(),
+                sid.as_bytes(),
+                subject.as_bytes(),
+            ]),
+            Target::Subject { issuer, subject } => {
+                sha256_of(&[b"sub", issuer.as_bytes(), subject.as_bytes()])
+            }
+        };
+        Key::new(&self.prefix, "{marks}", &id)
+    }
+
+    fn counter_key(&self) -> Key {
+        Key::new(&self.prefix, "{marks}", b"logout-seq")
+    }
+
+    fn seal<T: Serialize>(&self, key: &Key, value: &T) -> Bytes {
+        let plain = postcard::to_allocvec(value).expect("plain fields are encodable");
+        let expires = self.clock.now() + MARK_TTL + MARK_TTL;
+        self.sealer.seal(Purpose::Mark, key.as_bytes(), expires, &plain).into()
+    }
+
+    fn open<T: for<'de> Deserialize<'de>>(&self, key: &Key, sealed: &[u8]) -> Option<T> {
+        let now = self.clock.now();
+        let plain = self.sealer.open(Purpose::Mark, key.as_bytes(), now, sealed).ok()?;
+        postcard::from_bytes(&plain).ok()
+    }
+}
+
+impl Marks {
+    /// Tells whether a login that noted `begun` at its start may take these marks for its baseline.
+    pub(crate) fn predate(&self, begun: Option<Counter>) -> bool {
+        match begun {
+            Some(begun) => {
+                let same = self
+                    .baseline
+                    .incarnation
+                    .is_none_or(|incarnation| incarnation == begun.incarnation);
+                same && self.newest <= begun.n
+            }
+            None => self.newest == 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::seal::CookieKeys;
+    use crate::store::MemoryStore;
+
+    fn revocation(store: MemoryStore) -> Revocation {
+        let sealer = Sealer::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".parse::<CookieKeys>().unwrap(), &["a"]);
+        Revocation::new(Arc::new(store), sealer, "auth", Arc::new(SystemClock))
+    }
+
+    const ID: [u8; 16] = [7; 16];
+
+    #[tokio::test]
+    async fn h10_a_mark_of_any_kind_changes_the_baseline_of_those_it_concerns() {
+        let revocation = revocation(MemoryStore::shared_between_pods(Arc::new(SystemClock)));
+        let keys = revocation.keys(&ID, "https://op", "alice", Some("sid1"));
+        let other = revocation.keys(&[8; 16], "https://op", "bob", Some("sid2"));
+        for target in [
+            Target::Session(&ID),
+            Target::Subject { issuer: "https://op", subject: "alice" },
+            Target::Sid { issuer: "https://op", sid: "sid1" },
+            Target::SidAndSubject { issuer: "https://op", sid: "sid1", subject: "alice" },
+        ] {
+            let (before, untouched) =
+                (revocation.marks(&keys).await.unwrap(), revocation.marks(&other).await.unwrap());
+            revocation.mark(target, MARK_TTL).await.unwrap();
+            let after = revocation.marks(&keys).await.unwrap();
+            assert_ne!(before.baseline.generations, after.baseline.generations, "{target:?}");
+            let other = revocation.marks(&other).await.unwrap();
+            assert_eq!(untouched.baseline.generations, other.baseline.generations, "{target:?}");
+        }
+        // J39: a pair that does not match ends nobody. J40: the issuer counts.
+        let before = revocation.marks(&keys).await.unwrap().baseline;
+        for target in [
+            Target::SidAndSubject { issuer: "https://op", sid: "sid1", subject: "bob" },
+            Target::Subject { issuer: "https://other", subject: "alice" },
+        ] {
+            revocation.mark(target, MARK_TTL).await.unwrap();
+            assert_eq!(before, revocation.marks(&keys).await.unwrap().baseline);
+        }
+        revocation.mark(Target::Instance, MARK_TTL).await.unwrap();
+        assert_ne!(before, revocation.marks(&keys).await.unwrap().baseline);
+    }
+
+    #[tokio::test]
+    async fn j48_a_mark_made_during_a_login_does_not_pass_for_an_old_one() {
+        let revocation = revocation(MemoryStore::shared_between_pods(Arc::new(SystemClock)));
+        let keys = revocation.keys(&ID, "https://op", "alice", None);
+        let target = Target::Subject { issuer: "https://op", subject: "alice" };
+        revocation.mark(target, MARK_TTL).await.unwrap();
+        let begun = revocation.counter().await.unwrap();
+        assert!(revocation.marks(&keys).await.unwrap().predate(Some(begun)));
+        revocation.mark(target, MARK_TTL).await.unwrap();
+        assert!(!revocation.marks(&keys).await.unwrap().predate(Some(begun)));
+    }
+
+    #[tokio::test]
+    async fn an_emptied_store_is_another_incarnation() {
+        let revocation_of = |store: &MemoryStore| revocation(store.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (first, second) = (
+            MemoryStore::shared_between_pods(clock.clone()),
+            MemoryStore::shared_between_pods(clock),
+        );
+        let (one, two) = (revocation_of(&first), revocation_of(&second));
+        let keys = one.keys(&ID, "https://op", "alice", None);
+        let begun = one.counter().await.unwrap();
+        let before = one.marks(&keys).await.unwrap();
+        assert_ne!(before.baseline, two.marks(&keys).await.unwrap().baseline);
+        two.counter().await.unwrap();
+        let after = two.marks(&keys).await.unwrap();
+        assert_ne!(before.baseline, after.baseline);
+        assert!(!after.predate(Some(begun)));
+    }
+}
