@@ -32,7 +32,6 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
 /// The machine's own clocks.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct SystemClock;
 
 impl Clock for SystemClock {

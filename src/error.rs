@@ -10,6 +10,8 @@ use crate::secret::random;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Blame {
+    /// This crate failed; the request is refused all the same.
+    Inside,
     /// The provider failed, lied, or said no.
     Provider,
     /// The store did not answer; cookies are kept and nobody is signed out.
@@ -35,6 +37,8 @@ pub enum ErrorKind {
     CrossSite,
     /// The ID token was refused; the detail names the check.
     IdToken,
+    /// Something inside broke; the log has more.
+    Internal,
     /// The `iss` of the callback is not the provider this login was started at (RFC 9207).
     IssuerMismatch,
     /// The login took so long, or was finished already, that it cannot be completed.
@@ -82,13 +86,14 @@ impl ErrorKind {
 
     /// The one table: code, blame and status of every kind.
     const fn row(self) -> (&'static str, Blame, StatusCode) {
-        use Blame::{Provider, Store, Visitor};
+        use Blame::{Inside, Provider, Store, Visitor};
         match self {
             Self::AccessDenied => ("access_denied", Visitor, StatusCode::FORBIDDEN),
             Self::CallbackMalformed => ("callback_malformed", Visitor, StatusCode::BAD_REQUEST),
             Self::CookieNotKept => ("cookie_not_kept", Visitor, StatusCode::BAD_REQUEST),
             Self::CrossSite => ("cross_site", Visitor, StatusCode::FORBIDDEN),
             Self::IdToken => ("id_token", Provider, StatusCode::BAD_GATEWAY),
+            Self::Internal => ("internal", Inside, StatusCode::INTERNAL_SERVER_ERROR),
             Self::IssuerMismatch => ("issuer_mismatch", Visitor, StatusCode::BAD_REQUEST),
             Self::LoginExpired => ("login_expired", Visitor, StatusCode::BAD_REQUEST),
             Self::MethodNotAllowed => {
@@ -187,6 +192,9 @@ impl AuthError {
             }
             Blame::Provider => {
                 tracing::warn!(reason = code, detail, reference, "sign-in failed at the provider");
+            }
+            Blame::Inside => {
+                tracing::error!(reason = code, detail, reference, "something inside broke");
             }
             Blame::Store => {
                 tracing::warn!(reason = code, detail, reference, "the store did not answer");

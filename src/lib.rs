@@ -1,3 +1,73 @@
-mod clock; mod cookies; mod error; mod headers; mod identity; mod names; mod oidc; mod paths; mod pending; mod return_to; mod seal; mod secret; mod session; mod store;
-pub use clock::*; pub use error::*; pub use names::*; pub use store::*; pub use paths::PathRule; pub use seal::CookieKeys; pub use secret::ClientSecret; pub use identity::Identity; pub use pending::Pending; pub use session::Sessions;
-pub use oidc::{client_auth::ClientAuth, http::*, hyper_client::HyperClient, keys::SigningAlgorithm, metadata::Endpoints, userinfo::Userinfo};
+#![doc = include_str!("docs/crate.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// Floor 0: vocabulary.
+mod clock;
+mod error;
+mod names;
+mod secret;
+
+// Floor 1: mechanism.
+mod cookies;
+mod headers;
+mod paths;
+mod return_to;
+mod seal;
+mod store;
+
+// Floor 2: protocol.
+mod oidc;
+
+// Floor 3: session.
+mod identity;
+mod pending;
+mod session;
+
+// Floor 4: flow.
+mod access;
+mod csrf;
+mod flow;
+mod respond;
+
+// Floor 5: tower.
+mod builder;
+mod future;
+mod layer;
+mod service;
+
+// Floor 6: front.
+#[cfg(feature = "axum")]
+mod axum;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
+
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use self::axum::NotBehindLayer;
+pub use self::builder::{BuildError, Builder};
+pub use self::clock::{Clock, SystemClock, UnixTime};
+pub use self::error::{AuthError, Blame, ErrorKind};
+pub use self::future::ResponseFuture;
+pub use self::identity::Identity;
+pub use self::layer::PkceAuthLayer;
+pub use self::names::{ClientId, InvalidName, Issuer, PublicUrl};
+pub use self::oidc::client_auth::ClientAuth;
+pub use self::oidc::http::{HttpClient, HttpError, HttpFuture};
+#[cfg(feature = "hyper-client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper-client")))]
+pub use self::oidc::hyper_client::HyperClient;
+pub use self::oidc::keys::SigningAlgorithm;
+pub use self::oidc::metadata::Endpoints;
+pub use self::oidc::userinfo::Userinfo;
+pub use self::paths::PathRule;
+pub use self::pending::Pending;
+pub use self::respond::{Answer, EmptyBody, Pages, Respond};
+pub use self::seal::CookieKeys;
+pub use self::secret::ClientSecret;
+pub use self::service::PkceAuth;
+pub use self::session::Sessions;
+pub use self::session::refresh::AfterCrash;
+pub use self::store::{
+    Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture,
+};

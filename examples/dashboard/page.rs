@@ -493,8 +493,8 @@ const SIGN_OUT: &str = r#"<form method="post" action="/auth/logout"><button clas
 const THINGS_TO_TRY: &str = r#"<section class="card">
 <h2>Things to try</h2>
 <ul class="try">
-<li><a href="/expired" data-testid="try-expired">Come back with an expired session</a>
-<p>Start with <code>--session-idle 20</code>, wait, then open this: you are signed in again and land on that very page.</p></li>
+<li><a href="/simulate-expiry" data-testid="try-expired">Come back with an expired session</a>
+<p>This browser forgets its session, as if its time were over. You are signed in again silently and land on a protected page.</p></li>
 <li><button type="button" class="link" data-testid="try-fetch">Call the API without a session</button>
 <p>A script gets <code>401</code> and JSON, never a redirect to a login page.</p>
 <pre data-testid="fetch-result" aria-live="polite"></pre></li>

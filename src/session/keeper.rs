@@ -53,6 +53,7 @@ pub(crate) struct Login {
     /// The counter as noted when the login began.
     pub(crate) begun: Option<Counter>,
     pub(crate) id_token: String,
+    pub(crate) nonce: String,
     pub(crate) refresh: Option<super::Refresh>,
 }
 
@@ -241,7 +242,7 @@ impl Keeper {
     }
 
     /// Tells whether no logout has ended the session.
-    async fn is_unmarked(&self, opened: &Opened) -> Result<bool, StoreError> {
+    pub(crate) async fn is_unmarked(&self, opened: &Opened) -> Result<bool, StoreError> {
         let epoch = self.revocation.epoch();
         if !self.revocation.shared() && opened.seen_epoch.load(Ordering::Acquire) == epoch {
             return Ok(true);
@@ -341,6 +342,7 @@ impl Keeper {
             (Sessions::Stored, Some(store)) => {
                 record.tokens = Some(Tokens {
                     id: Some(login.id_token),
+                    nonce: Some(login.nonce),
                     refresh: login.refresh,
                 });
                 let seal = SecretBytes::<32>::random();
@@ -381,13 +383,23 @@ impl Keeper {
 
     /// Ends a session everywhere it can be presented.
     pub(crate) async fn end(&self, opened: &Opened) -> Result<(), StoreError> {
-        if let (Some(at), Some(store)) = (&opened.stored, &self.store) {
-            store.take(&at.key).await?;
+        let record = &opened.record;
+        self.end_by_id(&record.id, opened.stored.is_some(), record.absolute_end).await
+    }
+
+    /// Ends a session of which only the id is known.
+    pub(crate) async fn end_by_id(
+        &self,
+        id: &[u8; 16],
+        stored: bool,
+        ends: UnixTime,
+    ) -> Result<(), StoreError> {
+        if let (true, Some(store)) = (stored, &self.store) {
+            store.take(&self.session_key(id)).await?;
             return Ok(());
         }
-        let left = opened.record.absolute_end.since(self.clock.now()) + TOUCH;
-        let ttl = left.min(MARK_TTL);
-        self.revocation.mark(Target::Session(&opened.record.id), ttl).await
+        let ttl = (ends.since(self.clock.now()) + TOUCH).min(MARK_TTL);
+        self.revocation.mark(Target::Session(id), ttl).await
     }
 
     /// Returns the `Set-Cookie` values that remove every session cookie of a request, and the note
@@ -488,6 +500,46 @@ impl Keeper {
         }))
     }
 
+    /// Removes a stored session if it is still as it was read.
+    pub(crate) async fn end_record(&self, at: &StoredAt) -> Result<bool, StoreError> {
+        match &self.store {
+            Some(store) => store.remove_if(&at.key, &at.value).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Asks for the right to refresh a session.
+    pub(crate) async fn take_lease(
+        &self,
+        lease: &Key,
+        holder: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        match &self.store {
+            Some(store) => store.insert(lease, holder, ttl).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Holds on to the right to refresh; `false` if it is lost, or nobody can tell.
+    pub(crate) async fn renew_lease(&self, lease: &Key, holder: Bytes, ttl: Duration) -> bool {
+        match &self.store {
+            Some(store) => store.swap(lease, &holder, holder.clone(), ttl).await.unwrap_or(false),
+            None => false,
+        }
+    }
+
+    /// Gives the right to refresh back; if that fails it lapses by itself.
+    pub(crate) async fn release_lease(&self, lease: &Key, holder: &Bytes) {
+        if let Some(store) = &self.store {
+            let _ = store.remove_if(lease, holder).await;
+        }
+    }
+
+    pub(crate) fn lease_key(&self, id: &[u8; 16]) -> Key {
+        Key::new(&self.settings.prefix, "lease", id)
+    }
+
     /// Reads a stored session anew; `None` if it is gone.
     pub(crate) async fn reread(&self, at: &StoredAt) -> Result<Option<Opened>, StoreError> {
         let Some(store) = &self.store else { return Ok(None) };
@@ -522,6 +574,11 @@ impl Keeper {
 }
 
 impl Live {
+    /// Returns what is kept for the next refresh, if anything is.
+    pub(crate) fn refresh(&self) -> Option<&super::Refresh> {
+        self.opened.record.tokens.as_ref()?.refresh.as_ref()
+    }
+
     pub(crate) fn identity(&self) -> &Identity {
         &self.opened.identity
     }

@@ -11,6 +11,8 @@
 pub(crate) mod cache;
 pub(crate) mod chunk;
 pub(crate) mod keeper;
+pub(crate) mod refresh;
+pub(crate) mod refresher;
 pub(crate) mod revocation;
 
 use std::time::Duration;
@@ -64,6 +66,8 @@ pub(crate) struct Record {
 pub(crate) struct Tokens {
     /// The ID token, for the logout at the provider.
     pub(crate) id: Option<String>,
+    /// The nonce of the login: a refreshed ID token may repeat it and no other.
+    pub(crate) nonce: Option<String>,
     pub(crate) refresh: Option<Refresh>,
 }
 

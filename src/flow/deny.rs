@@ -1,0 +1,85 @@
+//! A request for a protected path without a live session.
+
+use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::Core;
+use crate::access::{self, Kind, text};
+use crate::cookies::Own;
+use crate::error::{AuthError, ErrorKind};
+use crate::respond::{Answer, Content};
+use crate::return_to::ReturnTo;
+
+/// Sends a navigation to the sign-in, and tells everybody else in their own way.
+///
+/// `cookie` says whether a session cookie came along, dead as it may be.
+pub(crate) fn deny(core: &Core, parts: &Parts, cookie: bool) -> Answer {
+    let kind = access::kind(&parts.method, &parts.headers);
+    let error = AuthError::new(ErrorKind::NotSignedIn, "no_session");
+    match kind {
+        Kind::Navigation => {
+            let target = requested(core, parts);
+            let noticed = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::Notice);
+            if noticed && !cookie {
+                // A login was completed a moment ago and its cookie is not here: another one
+                // would end the same way.
+                let error = AuthError::new(ErrorKind::CookieNotKept, "notice_without_session");
+                return core.refuse(kind, error, target.as_ref());
+            }
+            let status = if parts.method == Method::GET {
+                StatusCode::FOUND
+            } else {
+                // 303 makes the browser forget the form, so that it goes to nobody else.
+                StatusCode::SEE_OTHER
+            };
+            error.log();
+            Answer::redirect(status, &core.login_path(target.as_ref())).with_error(error)
+        }
+        Kind::Htmx => {
+            let target = current_page(core, &parts.headers, "hx-current-url");
+            let login = core.login_path(target.as_ref());
+            error.log();
+            let answer = unauthorized(core, error, target.as_ref());
+            match HeaderValue::from_str(&login) {
+                Ok(login) => answer.header_value(HeaderName::from_static("hx-redirect"), login),
+                Err(_) => answer,
+            }
+        }
+        Kind::Grpc | Kind::GrpcWeb => core.refuse(kind, error, None),
+        Kind::Embedded | Kind::Preflight | Kind::Script | Kind::Speculative | Kind::Upgrade => {
+            error.log();
+            let target = current_page(core, &parts.headers, "referer");
+            unauthorized(core, error, target.as_ref())
+        }
+    }
+}
+
+/// 401 in JSON, with the link a script may send its page to.
+fn unauthorized(core: &Core, error: AuthError, target: Option<&ReturnTo>) -> Answer {
+    let body = serde_json::json!({
+        "error": error.kind().code(),
+        "login_url": core.login_path(target),
+    });
+    Answer::new(StatusCode::UNAUTHORIZED, Content::Json(body))
+        // RFC 9110 section 15.5.2 wants a challenge; this scheme makes no browser ask for a
+        // password.
+        .header(WWW_AUTHENTICATE, "Cookie realm=\"sign-in\"")
+        .with_error(error)
+}
+
+/// Returns where the visitor wanted to go; only what a GET can repeat is remembered.
+fn requested(core: &Core, parts: &Parts) -> Option<ReturnTo> {
+    if parts.method != Method::GET {
+        return None;
+    }
+    let path = parts.uri.path_and_query()?.as_str();
+    core.pending.return_to(&format!("{}{path}", core.public_url.mount()))
+}
+
+/// Returns the page a script runs in, if it is one of ours.
+fn current_page(core: &Core, headers: &HeaderMap, name: &str) -> Option<ReturnTo> {
+    let url = text(headers, name)?;
+    let path = url.strip_prefix(core.public_url.origin())?;
+    core.pending.return_to(path)
+}

@@ -1,0 +1,108 @@
+//! The start of a login: `GET <prefix>/login?return_to=…`.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+
+use super::{Core, method_not_allowed, params};
+use crate::access::{self, Kind};
+use crate::csrf;
+use crate::error::{AuthError, ErrorKind};
+use crate::oidc::authorize;
+use crate::pending::{Superseded, Ticket};
+use crate::respond::Answer;
+use crate::session::keeper::{Found, Live, unavailable};
+
+/// Sends the visitor to the provider, or on, where somebody is signed in already.
+///
+/// 1. Only a top-level navigation starts a login.
+/// 2. A live session leads straight to the target, unless our own page asked for another account.
+/// 3. The login is noted and its cookie made; only then does the browser go to the provider.
+pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
+    if parts.method != http::Method::GET {
+        return method_not_allowed(core, parts, "GET");
+    }
+    let kind = access::kind(&parts.method, &parts.headers);
+    if kind != Kind::Navigation {
+        let error = AuthError::new(ErrorKind::NotSignedIn, "not_a_navigation");
+        return core.refuse(kind, error, None);
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    // A target that cannot be read is a target that is not there: the login goes on without it.
+    let params = params::decode(query.as_bytes()).unwrap_or_default();
+    let param = |name| params::one(&params, name).ok().flatten();
+    let ticket = match param("again").and_then(|text| core.pending.read_ticket(text)) {
+        Some(again) => Ticket {
+            attempt: 1,
+            ..again
+        },
+        None => Ticket {
+            return_to: param("return_to").and_then(|target| core.pending.return_to(target)),
+            attempt: 0,
+        },
+    };
+    let target = ticket.return_to.as_ref();
+    let switch = param("switch") == Some("1") && !csrf::is_cross_site(&parts.headers);
+    let (live, dead) = match core.keeper.find(&parts.headers, true).await {
+        Found::Live(live) => (Some(live), false),
+        Found::Dead => (None, true),
+        Found::Absent => (None, false),
+        Found::Unknown(error) => return core.refuse(kind, error, target),
+    };
+    if let (Some(live), false) = (&live, switch) {
+        let home = core.home();
+        let location = target.map_or(home.as_str(), |target| target.as_str());
+        return Answer::redirect(StatusCode::SEE_OTHER, location)
+            .cookies(live.set_cookies.iter().cloned());
+    }
+    match start(core, parts, &ticket, live.as_ref(), switch).await {
+        Ok(mut answer) => {
+            if dead {
+                answer = answer.cookies(core.clear_session(&parts.headers));
+            } else {
+                answer = answer.cookies(core.forget_notice(&parts.headers));
+            }
+            answer
+        }
+        Err(error) => core.refuse(kind, error, target),
+    }
+}
+
+async fn start(
+    core: &Arc<Core>,
+    parts: &Parts,
+    ticket: &Ticket,
+    live: Option<&Live>,
+    select_account: bool,
+) -> Result<Answer, AuthError> {
+    let snapshot = core.provider.snapshot().await?;
+    let begun = core
+        .keeper
+        .revocation()
+        .counter()
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let superseded = live.map(|live| Superseded {
+        id: live.opened.record.id,
+        stored: live.opened.stored.is_some(),
+        ends: live.opened.record.absolute_end,
+    });
+    let started = core
+        .pending
+        .start(&parts.headers, ticket, Some(begun), superseded)
+        .await?;
+    let settings = core.provider.settings();
+    let location = authorize::url(
+        settings,
+        &snapshot.metadata,
+        &authorize::Request {
+            state: &started.state,
+            nonce: &started.nonce,
+            verifier: started.verifier.expose(),
+            select_account,
+        },
+    )?;
+    tracing::debug!(attempt = ticket.attempt, "login started");
+    Ok(Answer::redirect(StatusCode::FOUND, &location).cookies(started.set_cookies))
+}

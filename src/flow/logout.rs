@@ -1,0 +1,161 @@
+//! The end of a session: `<prefix>/logout` and `<prefix>/signed-out`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Method, StatusCode};
+
+use super::{Core, finish, method_not_allowed};
+use crate::access::{self, Kind};
+use crate::cookies::Own;
+use crate::csrf;
+use crate::error::AuthError;
+use crate::oidc::end_session;
+use crate::respond::pages::PageContent;
+use crate::respond::{Answer, Content};
+use crate::secret::{base64url, random};
+use crate::session::cache::Opened;
+use crate::session::keeper::{Found, unavailable};
+
+/// A failed ending is tried again this often, with growing pauses, while the process lives.
+const RETRIES: u32 = 8;
+
+/// POST ends the session here, then at the provider; GET asks first.
+pub(crate) async fn logout(core: &Arc<Core>, parts: &Arc<Parts>) -> Answer {
+    match parts.method {
+        Method::GET | Method::HEAD => confirm(core, parts).await,
+        Method::POST => {
+            let (task_core, task_parts) = (core.clone(), parts.clone());
+            match finish(async move { sign_out(&task_core, &task_parts).await }).await {
+                Ok(answer) => answer,
+                Err(error) => core.refuse(Kind::Navigation, error, None),
+            }
+        }
+        _ => method_not_allowed(core, parts, "GET, POST"),
+    }
+}
+
+/// The page after a sign-out; it takes nothing from its query.
+pub(crate) fn signed_out(core: &Core, parts: &Parts) -> Answer {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return method_not_allowed(core, parts, "GET");
+    }
+    signed_out_page(core)
+}
+
+fn signed_out_page(core: &Core) -> Answer {
+    let page = PageContent::signed_out(&core.login_path(None));
+    Answer::new(StatusCode::OK, Content::Page(Box::new(page)))
+}
+
+async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
+    match core.keeper.find(&parts.headers, false).await {
+        Found::Live(live) => {
+            let identity = live.identity();
+            let who = identity.name().or(identity.email()).unwrap_or(identity.subject());
+            let page = PageContent::confirm_sign_out(
+                who,
+                &core.path("/logout"),
+                &core.home(),
+                form_action(core),
+            );
+            Answer::new(StatusCode::OK, Content::Page(Box::new(page)))
+        }
+        Found::Unknown(error) => core.refuse(Kind::Navigation, error, None),
+        Found::Absent | Found::Dead => signed_out_page(core),
+    }
+}
+
+/// Where the form of the confirm page may lead: to us, and by our redirect to the provider.
+fn form_action(core: &Core) -> String {
+    let provider = core
+        .provider
+        .known_metadata()
+        .and_then(|metadata| metadata.end_session.clone())
+        .map(|url| url.origin().ascii_serialization());
+    match provider {
+        Some(origin) => format!("'self' {origin}"),
+        None => "'self'".to_owned(),
+    }
+}
+
+async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
+    let kind = access::kind(&parts.method, &parts.headers);
+    let found = core.keeper.find(&parts.headers, false).await;
+    if !matches!(found, Found::Absent) {
+        let (origin, custom) = (core.public_url.origin(), core.csrf_header.as_ref());
+        if let Err(error) = csrf::judge(&parts.method, &parts.headers, false, origin, custom) {
+            return core.refuse(kind, error, None);
+        }
+    }
+    let mut cookies = core.clear_session(&parts.headers);
+    cookies.extend(core.pending.sweep(&parts.headers));
+    let hinted = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::LogoutHint);
+    cookies.extend(hinted.then(|| core.cookies.remove(Own::LogoutHint)));
+    let answer = match found {
+        Found::Live(live) => match core.keeper.end(&live.opened).await {
+            Ok(()) => {
+                let id_token = core.keeper.id_token(&live.opened, &parts.headers);
+                tracing::debug!("signed out");
+                to_provider(core, id_token.as_deref()).await
+            }
+            Err(error) => {
+                let error = unavailable(&error);
+                error.log();
+                keep_trying(core.clone(), live.opened);
+                here_only(core, &error)
+            }
+        },
+        Found::Unknown(error) => {
+            error.log();
+            here_only(core, &error)
+        }
+        Found::Absent | Found::Dead => to_signed_out(core),
+    };
+    answer.cookies(cookies)
+}
+
+fn to_signed_out(core: &Core) -> Answer {
+    Answer::redirect(StatusCode::SEE_OTHER, &core.path("/signed-out"))
+}
+
+/// The store was away: the cookies go, and the page says what that is worth.
+fn here_only(core: &Core, error: &AuthError) -> Answer {
+    let page = PageContent::signed_out_here_only(error, &core.login_path(None));
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, Content::Page(Box::new(page)))
+        .with_error(error.clone())
+        .header_value(http::header::RETRY_AFTER, HeaderValue::from_static("2"))
+}
+
+/// The session is over here; the provider hears of it if it has an endpoint for that. Coming back
+/// from there is not needed for anything.
+async fn to_provider(core: &Arc<Core>, id_token: Option<&str>) -> Answer {
+    let endpoint = match core.provider.snapshot().await {
+        Ok(snapshot) => snapshot.metadata.end_session.clone(),
+        Err(_) => None,
+    };
+    match endpoint {
+        Some(endpoint) => {
+            let back = core.public_url.absolute(&format!("{}/signed-out", core.prefix));
+            let state = base64url(random::<16>());
+            let client_id = &core.provider.settings().client_id;
+            let url = end_session::url(&endpoint, client_id, id_token, &back, &state);
+            Answer::redirect(StatusCode::SEE_OTHER, &url)
+        }
+        None => to_signed_out(core),
+    }
+}
+
+fn keep_trying(core: Arc<Core>, opened: Arc<Opened>) {
+    tokio::spawn(async move {
+        for attempt in 0..RETRIES {
+            tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+            if core.keeper.end(&opened).await.is_ok() {
+                return;
+            }
+        }
+        tracing::warn!("a session could not be ended; it will end by its lifetime");
+    });
+}

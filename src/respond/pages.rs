@@ -1,0 +1,218 @@
+//! The pages: what each of them says and offers.
+
+use std::borrow::Cow;
+
+use super::html::{self, Action, Page};
+use crate::error::{AuthError, Blame, ErrorKind};
+
+/// A page with everything it shows, before it is written out.
+#[derive(Debug)]
+pub(crate) struct PageContent {
+    pub(crate) id: &'static str,
+    title: &'static str,
+    lead: Cow<'static, str>,
+    details: Vec<(&'static str, String)>,
+    action: Option<Offer>,
+    secondary: Option<Offer>,
+    /// The value of the policy's `form-action`, if the page holds a form.
+    pub(crate) form_action: Option<String>,
+}
+
+/// What a page offers to do.
+#[derive(Debug)]
+struct Offer {
+    target: String,
+    label: &'static str,
+    name: &'static str,
+    post: bool,
+}
+
+impl Offer {
+    fn link(target: impl Into<String>, label: &'static str, name: &'static str) -> Self {
+        Self {
+            target: target.into(),
+            label,
+            name,
+            post: false,
+        }
+    }
+
+    fn action(&self) -> Action<'_> {
+        if self.post {
+            Action::Post {
+                action: &self.target,
+                label: self.label,
+                name: self.name,
+                fields: &[],
+            }
+        } else {
+            Action::Link {
+                href: &self.target,
+                label: self.label,
+                name: self.name,
+            }
+        }
+    }
+}
+
+impl PageContent {
+    fn new(id: &'static str, title: &'static str, lead: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            id,
+            title,
+            lead: lead.into(),
+            details: Vec::new(),
+            action: None,
+            secondary: None,
+            form_action: None,
+        }
+    }
+
+    pub(crate) fn render(&self) -> String {
+        html::render(&Page {
+            id: self.id,
+            title: self.title,
+            lead: &self.lead,
+            details: self
+                .details
+                .iter()
+                .map(|(label, value)| (*label, Cow::Borrowed(value.as_str())))
+                .collect(),
+            action: self.action.as_ref().map(Offer::action),
+            secondary: self.secondary.as_ref().map(Offer::action),
+        })
+    }
+
+    pub(crate) fn action_target(&self) -> Option<&str> {
+        self.action.as_ref().map(|offer| offer.target.as_str())
+    }
+
+    /// "You are signed out."
+    pub(crate) fn signed_out(login: &str) -> Self {
+        let mut page = Self::new(
+            "signed-out",
+            "You are signed out",
+            "Your session here has ended. On a shared computer, also close the browser window.",
+        );
+        page.action = Some(Offer::link(login, "Sign in again", "continue"));
+        page
+    }
+
+    /// Asks before a sign-out that was not asked for by a form of ours.
+    pub(crate) fn confirm_sign_out(who: &str, logout: &str, home: &str, forms: String) -> Self {
+        let mut page = Self::new(
+            "confirm-sign-out",
+            "Sign out?",
+            "This ends your session in this application and at the sign-in service.",
+        );
+        page.details.push(("Signed in as", who.to_owned()));
+        page.action = Some(Offer {
+            target: logout.to_owned(),
+            label: "Sign out",
+            name: "sign-out",
+            post: true,
+        });
+        page.secondary = Some(Offer::link(home, "Stay signed in", "stay"));
+        page.form_action = Some(forms);
+        page
+    }
+
+    /// The store was away when somebody signed out.
+    pub(crate) fn signed_out_here_only(error: &AuthError, login: &str) -> Self {
+        let mut page = Self::new(
+            "signed-out-here-only",
+            "Signed out in this browser only",
+            "Your session was removed from this browser, but the service that keeps sessions did \
+             not answer, so it could not be ended everywhere yet. This is being tried again.",
+        );
+        page.with_reference(error);
+        page.action = Some(Offer::link(login, "Sign in again", "continue"));
+        page
+    }
+
+    /// The page for a refusal; `login` starts over, `switch` asks for another account.
+    pub(crate) fn error(error: &AuthError, login: &str, switch: &str) -> Self {
+        let kind = error.kind();
+        let mut page = match kind {
+            ErrorKind::AccessDenied => {
+                let mut page = Self::new(
+                    "provider-error",
+                    "Sign-in was refused",
+                    "The sign-in service reports that access was denied, or that you cancelled. \
+                     Nothing was changed; you can try again.",
+                );
+                page.secondary = Some(Offer::link(switch, "Use another account", "switch"));
+                page
+            }
+            ErrorKind::CookieNotKept => {
+                let mut page = Self::new(
+                    "no-cookie",
+                    "Your browser did not keep our cookie",
+                    "You signed in, but the cookie that remembers it did not come back.",
+                );
+                page.details.push((
+                    "Cause",
+                    "Cookies are blocked for this site, by a setting, an extension or private mode."
+                        .to_owned(),
+                ));
+                page.details.push((
+                    "Cure",
+                    "Allow cookies for this site, then sign in again.".to_owned(),
+                ));
+                page
+            }
+            ErrorKind::LoginExpired => Self::new(
+                "restart",
+                "Sign-in could not be finished",
+                "It took too long, was finished in another tab, or was started in another \
+                 browser. Starting again takes a moment.",
+            ),
+            ErrorKind::SignedOutMeanwhile => Self::new(
+                "restart",
+                "Sign-in could not be finished",
+                "You were signed out while the sign-in was under way.",
+            ),
+            ErrorKind::CrossSite => Self::new(
+                "forbidden",
+                "Request refused",
+                "This request came from another site, so it was not carried out.",
+            ),
+            _ => match kind.blame() {
+                Blame::Visitor => Self::new(
+                    "bad-request",
+                    "This request cannot be served",
+                    "It is incomplete or was changed on its way. Starting the sign-in again helps \
+                     in most cases.",
+                ),
+                Blame::Store | Blame::Inside => Self::new(
+                    "unavailable",
+                    "Sign-in is not available just now",
+                    "A part of this service does not answer. You have not been signed out; please \
+                     try again in a moment.",
+                ),
+                Blame::Provider if kind == ErrorKind::ProviderUnavailable => Self::new(
+                    "unavailable",
+                    "Sign-in is not available just now",
+                    "The sign-in service does not answer. Please try again in a moment.",
+                ),
+                Blame::Provider => Self::new(
+                    "provider-error",
+                    "Sign-in failed",
+                    "The sign-in service gave an answer that cannot be accepted. If trying again \
+                     does not help, tell the people who run this application, with the reference.",
+                ),
+            },
+        };
+        page.details.push((html::REASON, kind.code().to_owned()));
+        if let Some(hint) = error.hint() {
+            page.details.push(("Hint", hint.to_owned()));
+        }
+        page.with_reference(error);
+        page.action = Some(Offer::link(login, "Try again", "continue"));
+        page
+    }
+
+    fn with_reference(&mut self, error: &AuthError) {
+        self.details.push((html::REFERENCE, error.reference()));
+    }
+}

@@ -1,0 +1,196 @@
+//! The service: classifies each request, and passes it on or answers it.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::header::{COOKIE, HeaderName};
+use http::{HeaderMap, Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::access::{self, Kind};
+use crate::csrf;
+use crate::flow::{self, Core, deny};
+use crate::future::{After, ResponseFuture};
+use crate::headers;
+use crate::paths::{Class, Paths};
+use crate::respond::{Answer, Respond};
+use crate::session::keeper::Found;
+
+/// What the service asks at its door, beside the core of the flows.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) paths: Paths,
+    /// Headers that say who is signed in, beside the well-known ones.
+    pub(crate) identity_headers: Vec<HeaderName>,
+    pub(crate) forward_authorization: bool,
+    pub(crate) allow_preflight: bool,
+    pub(crate) anonymous_on_outage: bool,
+    /// Whether every look-up is answered by this process's memory.
+    pub(crate) at_once: bool,
+}
+
+/// The service that [`PkceAuthLayer`](crate::PkceAuthLayer) makes.
+///
+/// Its response and error types are those of the inner service, and its future boxes nothing on a
+/// path that passes through.
+#[derive(Debug)]
+#[must_use]
+pub struct PkceAuth<S, R> {
+    pub(crate) inner: S,
+    pub(crate) core: Arc<Core>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) responder: R,
+}
+
+impl<S: Clone, R: Clone> Clone for PkceAuth<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            core: self.core.clone(),
+            gate: self.gate.clone(),
+            responder: self.responder.clone(),
+        }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for PkceAuth<S, R>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    R: Respond<ResBody> + Clone,
+    ReqBody: Body,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, R, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        headers::strip_identity(request.headers_mut(), &self.gate.identity_headers);
+        let class = self.gate.paths.classify(request.method(), request.uri().path());
+        match class {
+            Class::Open => {
+                self.core.cookies.strip(request.headers_mut());
+                let after = After::anonymous(self.core.cookies.clone());
+                ResponseFuture::inner(self.inner.call(request), after)
+            }
+            Class::Ours(endpoint) => {
+                self.give_up_readiness();
+                let (parts, body) = request.into_parts();
+                let (core, responder) = (self.core.clone(), self.responder.clone());
+                if flow::takes_form(&core, endpoint, &parts.method) {
+                    return ResponseFuture::form(core, endpoint, parts, body, responder);
+                }
+                let flow = flow::serve(core, endpoint, Arc::new(parts), None);
+                ResponseFuture::flow(Box::pin(flow), responder)
+            }
+            Class::Optional | Class::Protected => {
+                let optional = class == Class::Optional;
+                let found = if self.gate.at_once {
+                    poll_once(self.core.find(request.headers()))
+                } else {
+                    None
+                };
+                match found {
+                    Some(found) => match admit(&self.core, &self.gate, optional, request, found) {
+                        Ok((request, after)) => {
+                            ResponseFuture::inner(self.inner.call(request), after)
+                        }
+                        Err(answer) => {
+                            self.give_up_readiness();
+                            ResponseFuture::answer(*answer, self.responder.clone())
+                        }
+                    },
+                    None => {
+                        let core = self.core.clone();
+                        let cookies = cookie_fields(request.headers());
+                        let lookup = Box::pin(async move { core.find(&cookies).await });
+                        // The service that is ready must be the one that is called; a clone of it
+                        // need not be.
+                        let clone = self.inner.clone();
+                        let ready = std::mem::replace(&mut self.inner, clone);
+                        ResponseFuture::lookup(lookup, self, ready, request, optional)
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: Clone, R> PkceAuth<S, R> {
+    /// The inner service will not be called: what it reserved when it became ready (a permit, a
+    /// place in a buffer) is given back.
+    fn give_up_readiness(&mut self) {
+        let clone = self.inner.clone();
+        drop(std::mem::replace(&mut self.inner, clone));
+    }
+}
+
+/// Decides what becomes of a request once its session is known: passed on, or answered.
+pub(crate) fn admit<B>(
+    core: &Core,
+    gate: &Gate,
+    optional: bool,
+    mut request: Request<B>,
+    found: Found,
+) -> Result<(Request<B>, After), Box<Answer>> {
+    match found {
+        Found::Live(live) => {
+            let (method, headers) = (request.method(), request.headers());
+            let upgrade = access::is_upgrade(method, headers);
+            let (origin, custom) = (core.public_url.origin(), core.csrf_header.as_ref());
+            if let Err(error) = csrf::judge(method, headers, upgrade, origin, custom) {
+                let kind = access::kind(method, headers);
+                return Err(Box::new(core.refuse(kind, error, None)));
+            }
+            core.cookies.strip(request.headers_mut());
+            if !gate.forward_authorization {
+                headers::strip_authorization(request.headers_mut());
+            }
+            let identity = live.identity().clone();
+            request.extensions_mut().insert(identity);
+            let after = After::signed_in(core.cookies.clone(), live.set_cookies);
+            Ok((request, after))
+        }
+        Found::Unknown(error) if !(optional && gate.anonymous_on_outage) => {
+            let kind = access::kind(request.method(), request.headers());
+            Err(Box::new(core.refuse(kind, error, None)))
+        }
+        found => {
+            let passes = optional
+                || (gate.allow_preflight
+                    && access::kind(request.method(), request.headers()) == Kind::Preflight);
+            if passes {
+                core.cookies.strip(request.headers_mut());
+                return Ok((request, After::anonymous(core.cookies.clone())));
+            }
+            let cookie = !matches!(found, Found::Absent);
+            let (parts, _) = request.into_parts();
+            Err(Box::new(deny::deny(core, &parts, cookie)))
+        }
+    }
+}
+
+/// Polls a future once; what needs no waiting is done by then, on the stack.
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Copies the only fields a look-up reads.
+fn cookie_fields(headers: &HeaderMap) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for value in headers.get_all(COOKIE) {
+        fields.append(COOKIE, value.clone());
+    }
+    fields
+}
+
+/// A look-up under way.
+pub(crate) type Lookup = Pin<Box<dyn Future<Output = Found> + Send>>;
