@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cookie::{Cookie, SameSite};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
@@ -157,25 +158,30 @@ impl Cookies {
             headers.remove(COOKIE);
             return;
         }
-        let kept: Vec<HeaderValue> = headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|field| {
-                let mut kept = Vec::with_capacity(field.len());
-                for pair in pairs(field.as_bytes()).filter(|pair| !ours(pair)) {
-                    if !kept.is_empty() {
-                        kept.extend_from_slice(b"; ");
-                    }
-                    kept.extend_from_slice(pair);
+        let without = |field: &HeaderValue| {
+            let others = || pairs(field.as_bytes()).filter(|pair| !ours(pair));
+            // The exact size, so that the bytes become the value as they are.
+            let size = others().map(|pair| pair.len() + 2).sum::<usize>().checked_sub(2)?;
+            let mut kept = Vec::with_capacity(size);
+            for pair in others() {
+                if !kept.is_empty() {
+                    kept.extend_from_slice(b"; ");
                 }
-                if kept.is_empty() {
-                    return None;
-                }
-                let mut value = HeaderValue::from_bytes(&kept).ok()?;
-                value.set_sensitive(field.is_sensitive());
-                Some(value)
-            })
-            .collect();
+                kept.extend_from_slice(pair);
+            }
+            let mut value = HeaderValue::from_maybe_shared(Bytes::from(kept)).ok()?;
+            value.set_sensitive(field.is_sensitive());
+            Some(value)
+        };
+        if headers.get_all(COOKIE).iter().nth(1).is_none() {
+            let value = headers.get(COOKIE).and_then(without);
+            match value {
+                Some(value) => headers.insert(COOKIE, value),
+                None => headers.remove(COOKIE),
+            };
+            return;
+        }
+        let kept: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(without).collect();
         headers.remove(COOKIE);
         for value in kept {
             headers.append(COOKIE, value);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::StatusCode;
+use tracing::field;
 
 use crate::secret::random;
 
@@ -142,6 +143,16 @@ pub struct AuthError {
     reference: [u8; 4],
 }
 
+/// The reference as text.
+#[derive(Clone, Copy)]
+struct Reference([u8; 4]);
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
 impl AuthError {
     /// Makes a refusal with a detail code, which names the check that failed.
     pub(crate) fn new(kind: ErrorKind, detail: &'static str) -> Self {
@@ -180,12 +191,14 @@ impl AuthError {
     /// Returns a short random reference, shown to the visitor and written to the log.
     #[must_use]
     pub fn reference(&self) -> String {
-        format!("{:08x}", u32::from_be_bytes(self.reference))
+        Reference(self.reference).to_string()
     }
 
     /// Writes the refusal to the log: rejections quietly, trouble of provider and store loudly.
     pub(crate) fn log(&self) {
-        let (code, detail, reference) = (self.kind.code(), self.detail, self.reference());
+        let (code, detail) = (self.kind.code(), self.detail);
+        // Written out only where somebody listens.
+        let reference = field::display(Reference(self.reference));
         match self.kind.blame() {
             Blame::Visitor => {
                 tracing::debug!(reason = code, detail, reference, "request refused");
@@ -205,7 +218,13 @@ impl AuthError {
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (reference {})", self.kind.code(), self.detail, self.reference())
+        write!(
+            f,
+            "{}: {} (reference {})",
+            self.kind.code(),
+            self.detail,
+            Reference(self.reference)
+        )
     }
 }
 

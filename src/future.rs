@@ -18,7 +18,7 @@ use crate::cookies::Cookies;
 use crate::flow::{self, Core, Form};
 use crate::paths::Endpoint;
 use crate::respond::{Answer, Respond};
-use crate::service::{Gate, Lookup, PkceAuth, admit};
+use crate::service::{Gate, Lookup, PkceAuth, Verdict, admit};
 
 /// A form of the provider's is small; more than this is not read.
 const MAX_FORM: usize = 64 * 1024;
@@ -166,12 +166,12 @@ where
                         responder,
                     } = waiting.take().expect("a look-up is ready once");
                     match admit(&core, &gate, optional, request, found) {
-                        Ok((request, after)) => State::Inner {
+                        Verdict::Pass(request, after) => State::Inner {
                             future: service.call(request),
                             after,
                         },
-                        Err(answer) => State::Answer {
-                            answer: Some(*answer),
+                        Verdict::Answer(answer) => State::Answer {
+                            answer: Some(answer),
                             responder,
                         },
                     }

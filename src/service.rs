@@ -97,12 +97,12 @@ where
                 };
                 match found {
                     Some(found) => match admit(&self.core, &self.gate, optional, request, found) {
-                        Ok((request, after)) => {
+                        Verdict::Pass(request, after) => {
                             ResponseFuture::inner(self.inner.call(request), after)
                         }
-                        Err(answer) => {
+                        Verdict::Answer(answer) => {
                             self.give_up_readiness();
-                            ResponseFuture::answer(*answer, self.responder.clone())
+                            ResponseFuture::answer(answer, self.responder.clone())
                         }
                     },
                     None => {
@@ -130,14 +130,23 @@ impl<S: Clone, R> PkceAuth<S, R> {
     }
 }
 
-/// Decides what becomes of a request once its session is known: passed on, or answered.
+/// What becomes of a request whose session is known.
+#[allow(clippy::large_enum_variant, reason = "it is moved once; a box would cost more")]
+pub(crate) enum Verdict<B> {
+    /// The layer answers it.
+    Answer(Answer),
+    /// The inner service gets it.
+    Pass(Request<B>, After),
+}
+
+/// Decides what becomes of a request once its session is known.
 pub(crate) fn admit<B>(
     core: &Core,
     gate: &Gate,
     optional: bool,
     mut request: Request<B>,
     found: Found,
-) -> Result<(Request<B>, After), Box<Answer>> {
+) -> Verdict<B> {
     match found {
         Found::Live(live) => {
             let (method, headers) = (request.method(), request.headers());
@@ -145,7 +154,7 @@ pub(crate) fn admit<B>(
             let (origin, custom) = (core.public_url.origin(), core.csrf_header.as_ref());
             if let Err(error) = csrf::judge(method, headers, upgrade, origin, custom) {
                 let kind = access::kind(method, headers);
-                return Err(Box::new(core.refuse(kind, error, None)));
+                return Verdict::Answer(core.refuse(kind, error, None));
             }
             core.cookies.strip(request.headers_mut());
             if !gate.forward_authorization {
@@ -154,11 +163,11 @@ pub(crate) fn admit<B>(
             let identity = live.identity().clone();
             request.extensions_mut().insert(identity);
             let after = After::signed_in(core.cookies.clone(), live.set_cookies);
-            Ok((request, after))
+            Verdict::Pass(request, after)
         }
         Found::Unknown(error) if !(optional && gate.anonymous_on_outage) => {
             let kind = access::kind(request.method(), request.headers());
-            Err(Box::new(core.refuse(kind, error, None)))
+            Verdict::Answer(core.refuse(kind, error, None))
         }
         found => {
             let passes = optional
@@ -166,11 +175,11 @@ pub(crate) fn admit<B>(
                     && access::kind(request.method(), request.headers()) == Kind::Preflight);
             if passes {
                 core.cookies.strip(request.headers_mut());
-                return Ok((request, After::anonymous(core.cookies.clone())));
+                return Verdict::Pass(request, After::anonymous(core.cookies.clone()));
             }
             let cookie = !matches!(found, Found::Absent);
             let (parts, _) = request.into_parts();
-            Err(Box::new(deny::deny(core, &parts, cookie)))
+            Verdict::Answer(deny::deny(core, &parts, cookie))
         }
     }
 }

@@ -57,10 +57,13 @@ pub(crate) fn deny(core: &Core, parts: &Parts, cookie: bool) -> Answer {
 
 /// 401 in JSON, with the link a script may send its page to.
 fn unauthorized(core: &Core, error: AuthError, target: Option<&ReturnTo>) -> Answer {
-    let body = serde_json::json!({
-        "error": error.kind().code(),
-        "login_url": core.login_path(target),
-    });
+    // Refusals are frequent and cheap: one string, written in place.
+    let mut body = String::with_capacity(128);
+    for part in [r#"{"error":""#, error.kind().code(), r#"","login_url":""#] {
+        body.push_str(part);
+    }
+    core.write_login_path(target, &mut body);
+    body.push_str("\"}");
     Answer::new(StatusCode::UNAUTHORIZED, Content::Json(body))
         // RFC 9110 section 15.5.2 wants a challenge; this scheme makes no browser ask for a
         // password.

@@ -70,14 +70,21 @@ impl Core {
         format!("{}/", self.public_url.mount())
     }
 
-    /// Returns the link that starts a login and leads to `target` afterwards.
+    /// Returns the link that starts a login and leads to `target` afterwards. It consists of plain
+    /// path characters, `?`, `=` and `%`: it needs no escaping in JSON or HTML.
     pub(crate) fn login_path(&self, target: Option<&ReturnTo>) -> String {
-        match target {
-            Some(target) => {
-                let target = params::encode(target.as_str());
-                self.path(&format!("/login?return_to={target}"))
-            }
-            None => self.path("/login"),
+        let mut path = String::new();
+        self.write_login_path(target, &mut path);
+        path
+    }
+
+    pub(crate) fn write_login_path(&self, target: Option<&ReturnTo>, out: &mut String) {
+        for part in [self.public_url.mount(), &self.prefix, "/login"] {
+            out.push_str(part);
+        }
+        if let Some(target) = target {
+            out.push_str("?return_to=");
+            out.extend(params::encoded(target.as_str()));
         }
     }
 
@@ -101,10 +108,11 @@ impl Core {
                 let page = PageContent::error(&error, &self.login_path(target), &switch);
                 Content::Page(Box::new(page))
             }
-            _ => Content::Json(serde_json::json!({
-                "error": error.kind().code(),
-                "reference": error.reference(),
-            })),
+            _ => Content::Json(format!(
+                r#"{{"error":"{}","reference":"{}"}}"#,
+                error.kind().code(),
+                error.reference(),
+            )),
         };
         let mut answer = Answer::new(status, content).with_error(error);
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -31,11 +31,11 @@ pub(crate) async fn session(core: &Arc<Core>, parts: &Parts) -> Answer {
                 "expires_at": record.absolute_end.as_secs(),
                 "idle_expires_at": idle_end.as_secs(),
             });
-            Answer::new(StatusCode::OK, Content::Json(body))
+            Answer::new(StatusCode::OK, Content::Json(body.to_string()))
         }
         Found::Absent | Found::Dead => {
             let body = json!({"authenticated": false, "login_url": core.login_path(None)});
-            Answer::new(StatusCode::UNAUTHORIZED, Content::Json(body))
+            Answer::new(StatusCode::UNAUTHORIZED, Content::Json(body.to_string()))
         }
         Found::Unknown(error) => {
             let kind = access::kind(&parts.method, &parts.headers);

@@ -15,7 +15,6 @@ use http::header::{
     REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
-use serde_json::Value;
 
 use self::pages::PageContent;
 use crate::error::AuthError;
@@ -59,6 +58,8 @@ impl<B: From<Bytes>> Respond<B> for Pages {
     fn respond(&self, answer: &Answer) -> Response<B> {
         let (content_type, body) = answer.content.write();
         let mut response = Response::new(Bytes::from(body).into());
+        // Room for what is added to every answer.
+        response.headers_mut().reserve(8);
         if let Some(content_type) = content_type {
             let value = HeaderValue::from_static(content_type);
             response.headers_mut().insert(CONTENT_TYPE, value);
@@ -88,7 +89,8 @@ pub struct Answer {
     status: StatusCode,
     content: Content,
     location: Option<HeaderValue>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A few, so that a refusal need not allocate for them.
+    headers: [Option<(HeaderName, HeaderValue)>; 3],
     set_cookies: Vec<HeaderValue>,
     error: Option<AuthError>,
 }
@@ -97,7 +99,7 @@ pub struct Answer {
 pub(crate) enum Content {
     Empty,
     Grpc(grpc::Status),
-    Json(Value),
+    Json(String),
     Page(Box<PageContent>),
     Text(&'static str),
 }
@@ -107,7 +109,7 @@ impl Content {
         match self {
             Self::Empty => (None, String::new()),
             Self::Grpc(status) => (Some(status.content_type()), String::new()),
-            Self::Json(value) => (Some("application/json"), value.to_string()),
+            Self::Json(text) => (Some("application/json"), text.clone()),
             Self::Page(page) => (Some("text/html; charset=utf-8"), page.render()),
             Self::Text(text) => (Some("text/plain; charset=utf-8"), (*text).to_owned()),
         }
@@ -120,7 +122,7 @@ impl Answer {
             status,
             content,
             location: None,
-            headers: Vec::new(),
+            headers: [const { None }; 3],
             set_cookies: Vec::new(),
             error: None,
         }
@@ -137,13 +139,13 @@ impl Answer {
         answer.header(REFERRER_POLICY, "no-referrer")
     }
 
-    pub(crate) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, HeaderValue::from_static(value)));
-        self
+    pub(crate) fn header(self, name: HeaderName, value: &'static str) -> Self {
+        self.header_value(name, HeaderValue::from_static(value))
     }
 
     pub(crate) fn header_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        let free = self.headers.iter_mut().find(|slot| slot.is_none());
+        *free.expect("no answer has more than three headers of its own") = Some((name, value));
         self
     }
 
@@ -214,7 +216,7 @@ impl Answer {
         if let Content::Grpc(status) = &self.content {
             status.write_headers(headers);
         }
-        for (name, value) in self.headers {
+        for (name, value) in self.headers.into_iter().flatten() {
             headers.insert(name, value);
         }
         if let Some(location) = self.location {

@@ -34,11 +34,9 @@ pub(super) fn s256(verifier: &str) -> String {
     encode(digest::digest(&digest::SHA256, verifier.as_bytes()).as_ref())
 }
 
-/// Returns `bytes` random bytes in base64url.
+/// Returns `bytes` random bytes, 32 at most, in base64url.
 pub(super) fn random_token(bytes: usize) -> String {
-    let mut buffer = vec![0; bytes];
-    getrandom::fill(&mut buffer).expect("the machine has randomness");
-    encode(&buffer)
+    encode(&crate::secret::random::<32>()[..bytes.min(32)])
 }
 
 /// Splits a PKCS#1 `RSAPublicKey` into modulus and exponent, both without leading zeros.
