@@ -132,7 +132,10 @@ impl Builder {
             open: Vec::new(),
             optional: Vec::new(),
             health: false,
-            claims: DEFAULT_CLAIMS.iter().map(|name| (*name).to_owned()).collect(),
+            claims: DEFAULT_CLAIMS
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
             identity_headers: Vec::new(),
             csrf_header: None,
             forward_authorization: false,
@@ -486,8 +489,8 @@ impl<R> Builder<R> {
     pub fn build(self) -> Result<PkceAuthLayer<R>, BuildError> {
         let mut problems = Vec::new();
         self.judge(&mut problems);
-        let allow_http =
-            self.danger_http_provider || (self.public_url.is_loopback() && !self.public_url.is_https());
+        let allow_http = self.danger_http_provider
+            || (self.public_url.is_loopback() && !self.public_url.is_https());
         let metadata = match self.endpoints.as_ref().map(|given| given.judge(allow_http)) {
             None => None,
             Some(Ok(metadata)) => Some(metadata),
@@ -497,7 +500,9 @@ impl<R> Builder<R> {
             }
         };
         let issuer_url = url::Url::parse(self.issuer.as_str()).ok();
-        let plain = issuer_url.as_ref().is_some_and(|url| url.scheme() == "http");
+        let plain = issuer_url
+            .as_ref()
+            .is_some_and(|url| url.scheme() == "http");
         let local = issuer_url.as_ref().is_some_and(is_loopback);
         if plain && !(allow_http && local) && self.endpoints.is_none() {
             problems.push(format!(
@@ -533,20 +538,31 @@ impl<R> Builder<R> {
             ));
         }
         if !self.public_url.is_https() && !self.public_url.is_loopback() && !self.danger_http {
-            problem(format!("public URL \"{}\": without TLS only loopback will do", self.public_url));
+            problem(format!(
+                "public URL \"{}\": without TLS only loopback will do",
+                self.public_url
+            ));
         }
         if !is_plain(&self.prefix) || self.prefix.len() < 2 || self.prefix.ends_with('/') {
-            problem(format!("prefix {:?}: a plain path such as \"/auth\" is needed", self.prefix));
+            problem(format!(
+                "prefix {:?}: a plain path such as \"/auth\" is needed",
+                self.prefix
+            ));
         }
         for (name, value) in &self.extra_parameters {
             if RESERVED.contains(&name.as_str()) {
-                problem(format!("extra parameter {name:?} = {value:?}: the layer sets it itself"));
+                problem(format!(
+                    "extra parameter {name:?} = {value:?}: the layer sets it itself"
+                ));
             }
         }
         for scope in &self.scopes {
-            let valid = |b: u8| b == b'!' || (b'#'..=b'[').contains(&b) || (b']'..=b'~').contains(&b);
+            let valid =
+                |b: u8| b == b'!' || (b'#'..=b'[').contains(&b) || (b']'..=b'~').contains(&b);
             if scope.is_empty() || !scope.bytes().all(valid) {
-                problem(format!("scope {scope:?}: one word of RFC 6749 section 3.3 is needed"));
+                problem(format!(
+                    "scope {scope:?}: one word of RFC 6749 section 3.3 is needed"
+                ));
             }
         }
         let store = self.store.as_ref();
@@ -557,15 +573,24 @@ impl<R> Builder<R> {
             problem("pending logins: no store is given to keep them in".into());
         }
         if self.store_prefix.is_empty()
-            || !self.store_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            || !self
+                .store_prefix
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         {
-            problem(format!("store prefix {:?}: letters, digits, `-_.`", self.store_prefix));
+            problem(format!(
+                "store prefix {:?}: letters, digits, `-_.`",
+                self.store_prefix
+            ));
         }
         if self.leeway > MAX_LEEWAY {
             problem(format!("leeway {:?}: at most {MAX_LEEWAY:?}", self.leeway));
         }
         if self.max_cookie_bytes > 12 * 1024 || self.max_cookie_bytes < 512 {
-            problem(format!("cookie bytes {}: from 512 to 12288", self.max_cookie_bytes));
+            problem(format!(
+                "cookie bytes {}: from 512 to 12288",
+                self.max_cookie_bytes
+            ));
         }
         let second = Duration::from_secs(1);
         for (name, value) in [
@@ -593,8 +618,16 @@ impl<R> Builder<R> {
             CookieKeys::random()
         });
         let shared = self.store.as_ref().is_some_and(|store| store.shared());
-        let sessions = self.sessions.unwrap_or(if shared { Sessions::Stored } else { Sessions::Sealed });
-        let pending = self.pending.unwrap_or(if shared { Pending::Store } else { Pending::Sealed });
+        let sessions = self.sessions.unwrap_or(if shared {
+            Sessions::Stored
+        } else {
+            Sessions::Sealed
+        });
+        let pending = self.pending.unwrap_or(if shared {
+            Pending::Store
+        } else {
+            Pending::Sealed
+        });
         if shared && pending == Pending::Memory {
             tracing::warn!("pending logins in memory: a callback must reach the pod of its start");
         }
@@ -627,7 +660,9 @@ impl<R> Builder<R> {
                 client_id: self.client_id,
                 client_secret: self.client_secret,
                 client_auth: self.client_auth,
-                redirect_uri: self.public_url.absolute(&format!("{}/callback", self.prefix)),
+                redirect_uri: self
+                    .public_url
+                    .absolute(&format!("{}/callback", self.prefix)),
                 // `openidconnect` adds `openid` itself.
                 scopes: scopes.split_off(1),
                 extra_parameters: self.extra_parameters,
@@ -713,7 +748,10 @@ impl<R> Builder<R> {
 }
 
 #[cfg(feature = "hyper-client")]
-#[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "without the feature there is none"
+)]
 fn default_client() -> Option<Arc<dyn HttpClient>> {
     Some(Arc::new(crate::oidc::hyper_client::HyperClient::new()))
 }

@@ -113,7 +113,9 @@ impl Cookies {
             [b'-', b's', digit @ b'1'..=b'4'] => Some(Own::Session(usize::from(digit - b'0'))),
             [b'-', b'p', b'-', id @ ..] if id.len() == PENDING_ID => {
                 let id = std::str::from_utf8(id).ok()?;
-                id.bytes().all(|b| b.is_ascii_hexdigit()).then_some(Own::Pending(id))
+                id.bytes()
+                    .all(|b| b.is_ascii_hexdigit())
+                    .then_some(Own::Pending(id))
             }
             _ => None,
         }
@@ -161,7 +163,10 @@ impl Cookies {
         let without = |field: &HeaderValue| {
             let others = || pairs(field.as_bytes()).filter(|pair| !ours(pair));
             // The exact size, so that the bytes become the value as they are.
-            let size = others().map(|pair| pair.len() + 2).sum::<usize>().checked_sub(2)?;
+            let size = others()
+                .map(|pair| pair.len() + 2)
+                .sum::<usize>()
+                .checked_sub(2)?;
             let mut kept = Vec::with_capacity(size);
             for pair in others() {
                 if !kept.is_empty() {
@@ -215,7 +220,11 @@ impl Cookies {
             .path(path)
             .http_only(true)
             .secure(self.secure || cross_site)
-            .same_site(if cross_site { SameSite::None } else { SameSite::Lax })
+            .same_site(if cross_site {
+                SameSite::None
+            } else {
+                SameSite::Lax
+            })
             .max_age(cookie::time::Duration::seconds(seconds))
             .build();
         let mut value = HeaderValue::from_str(&cookie.to_string())
@@ -291,18 +300,42 @@ mod tests {
     fn h24_ours_are_stripped_and_the_others_stay() {
         let cookies = cookies(true);
         for (case, fields, left) in [
-            ("none of ours", &[&b"a=b;c=\xff; d"[..]][..], &[&b"a=b;c=\xff; d"[..]][..]),
+            (
+                "none of ours",
+                &[&b"a=b;c=\xff; d"[..]][..],
+                &[&b"a=b;c=\xff; d"[..]][..],
+            ),
             ("only ours", &[b"__Host-auth_ababab-s=x"], &[]),
-            ("mixed", &[b"a=b; __Host-auth_ababab-s=x; c=d"], &[b"a=b; c=d"]),
+            (
+                "mixed",
+                &[b"a=b; __Host-auth_ababab-s=x; c=d"],
+                &[b"a=b; c=d"],
+            ),
             ("bare name", &[b"auth_ababab-s=x; c=d"], &[b"c=d"]),
-            ("odd prefixes", &[b"__host-auth_ababab-x=1; __Secure-auth_ababab-o=2; e=f"], &[b"e=f"]),
-            ("two fields", &[b"__Host-auth_ababab-s=x", b"a=b"], &[b"a=b"]),
+            (
+                "odd prefixes",
+                &[b"__host-auth_ababab-x=1; __Secure-auth_ababab-o=2; e=f"],
+                &[b"e=f"],
+            ),
+            (
+                "two fields",
+                &[b"__Host-auth_ababab-s=x", b"a=b"],
+                &[b"a=b"],
+            ),
             ("no value", &[b"__Host-auth_ababab-s; a=b"], &[b"a=b"]),
-            ("a neighbour", &[b"auth_ababac-s=x; auth_abababx=y"], &[b"auth_ababac-s=x; auth_abababx=y"]),
+            (
+                "a neighbour",
+                &[b"auth_ababac-s=x; auth_abababx=y"],
+                &[b"auth_ababac-s=x; auth_abababx=y"],
+            ),
         ] {
             let mut headers = headers(fields);
             cookies.strip(&mut headers);
-            let kept: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+            let kept: Vec<_> = headers
+                .get_all(COOKIE)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect();
             assert_eq!(kept, left, "{case}");
         }
     }
@@ -310,9 +343,21 @@ mod tests {
     #[test]
     fn b13_h03_b20_removal_has_the_attributes_of_setting() {
         for (cookies, own, attributes) in [
-            (cookies(true), Own::Session(0), "HttpOnly; SameSite=Lax; Secure; Path=/"),
-            (cookies(false), Own::Notice, "HttpOnly; SameSite=Lax; Path=/"),
-            (cookies(true), Own::LogoutHint, "HttpOnly; SameSite=Lax; Secure; Path=/auth/logout"),
+            (
+                cookies(true),
+                Own::Session(0),
+                "HttpOnly; SameSite=Lax; Secure; Path=/",
+            ),
+            (
+                cookies(false),
+                Own::Notice,
+                "HttpOnly; SameSite=Lax; Path=/",
+            ),
+            (
+                cookies(true),
+                Own::LogoutHint,
+                "HttpOnly; SameSite=Lax; Secure; Path=/auth/logout",
+            ),
             (
                 Cookies::new(&[1; 32], false, true, "/x"),
                 Own::Pending("0123456789abcdef"),
@@ -321,7 +366,10 @@ mod tests {
         ] {
             let name = cookies.name(own);
             let set = cookies.set(own, "v", Duration::from_secs(60));
-            assert_eq!(set.to_str().unwrap(), format!("{name}=v; {attributes}; Max-Age=60"));
+            assert_eq!(
+                set.to_str().unwrap(),
+                format!("{name}=v; {attributes}; Max-Age=60")
+            );
             assert_eq!(
                 cookies.remove(own).to_str().unwrap(),
                 format!("{name}=; {attributes}; Max-Age=0")
@@ -338,7 +386,11 @@ mod tests {
             ("theme=dark; Path=/", false),
             ("x=__Host-auth_ababab-s=1", false),
         ] {
-            assert_eq!(cookies.is_forged(&HeaderValue::from_static(set)), forged, "{set}");
+            assert_eq!(
+                cookies.is_forged(&HeaderValue::from_static(set)),
+                forged,
+                "{set}"
+            );
         }
     }
 }

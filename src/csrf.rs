@@ -4,8 +4,8 @@
 //! `Sec-Fetch-Site` or `Origin`; a request with neither is refused, unless it bears a header that
 //! no other site can make a browser send. A sibling subdomain is another site here.
 
-use http::header::{HeaderMap, HeaderName, ORIGIN};
 use http::Method;
+use http::header::{HeaderMap, HeaderName, ORIGIN};
 
 use crate::access::text;
 use crate::error::{AuthError, ErrorKind};
@@ -57,38 +57,158 @@ mod tests {
         let custom = HeaderName::from_static("x-csrf");
         for (method, upgrade, headers, custom, ok) in [
             ("GET", false, &[][..], None, true),
-            ("HEAD", false, &[("sec-fetch-site", "cross-site")], None, true),
+            (
+                "HEAD",
+                false,
+                &[("sec-fetch-site", "cross-site")],
+                None,
+                true,
+            ),
             ("POST", false, &[], None, false),
-            ("POST", false, &[("sec-fetch-site", "same-origin")], None, true),
+            (
+                "POST",
+                false,
+                &[("sec-fetch-site", "same-origin")],
+                None,
+                true,
+            ),
             ("POST", false, &[("sec-fetch-site", "none")], None, true),
-            ("POST", false, &[("sec-fetch-site", "same-site")], None, false),
-            ("POST", false, &[("sec-fetch-site", "cross-site")], None, false),
-            ("POST", false, &[("sec-fetch-site", "cross-site"), ("origin", "https://rp.example")], None, false),
+            (
+                "POST",
+                false,
+                &[("sec-fetch-site", "same-site")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("sec-fetch-site", "cross-site")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("origin", "https://rp.example"),
+                ],
+                None,
+                false,
+            ),
             ("POST", false, &[("sec-fetch-site", "")], None, false),
-            ("POST", false, &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], None, false),
-            ("POST", false, &[("sec-fetch-site", "same-origin"), ("origin", "null")], None, true),
-            ("POST", false, &[("origin", "https://rp.example")], None, true),
-            ("POST", false, &[("origin", "https://rp.example/")], None, false),
-            ("POST", false, &[("origin", "https://RP.example")], None, false),
-            ("POST", false, &[("origin", "https://rp.example:443")], None, false),
-            ("POST", false, &[("origin", "http://rp.example")], None, false),
-            ("POST", false, &[("origin", "https://b.rp.example")], None, false),
-            ("POST", false, &[("origin", "https://rp.example.evil")], None, false),
+            (
+                "POST",
+                false,
+                &[
+                    ("sec-fetch-site", "same-origin"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("sec-fetch-site", "same-origin"), ("origin", "null")],
+                None,
+                true,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://rp.example")],
+                None,
+                true,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://rp.example/")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://RP.example")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://rp.example:443")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "http://rp.example")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://b.rp.example")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://rp.example.evil")],
+                None,
+                false,
+            ),
             ("POST", false, &[("origin", "null")], None, false),
-            ("POST", false, &[("origin", "https://rp.example, https://evil")], None, false),
-            ("POST", false, &[("origin", "https://rp.example"), ("origin", "https://evil")], None, false),
+            (
+                "POST",
+                false,
+                &[("origin", "https://rp.example, https://evil")],
+                None,
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("origin", "https://rp.example"), ("origin", "https://evil")],
+                None,
+                false,
+            ),
             ("DELETE", false, &[], None, false),
             ("TRACE", false, &[], None, false),
             ("BREW", false, &[], None, false),
             ("POST", false, &[("x-csrf", "1")], None, false),
             ("POST", false, &[("x-csrf", "1")], Some(&custom), true),
-            ("POST", false, &[("x-csrf", "1"), ("origin", "https://evil")], Some(&custom), false),
-            ("POST", false, &[("x-csrf", "1"), ("sec-fetch-site", "cross-site")], Some(&custom), false),
+            (
+                "POST",
+                false,
+                &[("x-csrf", "1"), ("origin", "https://evil")],
+                Some(&custom),
+                false,
+            ),
+            (
+                "POST",
+                false,
+                &[("x-csrf", "1"), ("sec-fetch-site", "cross-site")],
+                Some(&custom),
+                false,
+            ),
             ("GET", true, &[], None, false),
             ("GET", true, &[("x-csrf", "1")], Some(&custom), false),
             ("GET", true, &[("origin", "https://rp.example")], None, true),
             ("GET", true, &[("origin", "https://evil")], None, false),
-            ("GET", true, &[("sec-fetch-site", "same-origin")], None, true),
+            (
+                "GET",
+                true,
+                &[("sec-fetch-site", "same-origin")],
+                None,
+                true,
+            ),
         ] {
             let mut map = HeaderMap::new();
             for (name, value) in headers {

@@ -97,22 +97,22 @@ impl ErrorKind {
             Self::Internal => ("internal", Inside, StatusCode::INTERNAL_SERVER_ERROR),
             Self::IssuerMismatch => ("issuer_mismatch", Visitor, StatusCode::BAD_REQUEST),
             Self::LoginExpired => ("login_expired", Visitor, StatusCode::BAD_REQUEST),
-            Self::MethodNotAllowed => {
-                ("method_not_allowed", Visitor, StatusCode::METHOD_NOT_ALLOWED)
-            }
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                Visitor,
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
             Self::NotSignedIn => ("not_signed_in", Visitor, StatusCode::UNAUTHORIZED),
             Self::ProviderError => ("provider_error", Provider, StatusCode::BAD_GATEWAY),
-            Self::ProviderUnavailable => {
-                ("provider_unavailable", Provider, StatusCode::SERVICE_UNAVAILABLE)
-            }
+            Self::ProviderUnavailable => (
+                "provider_unavailable",
+                Provider,
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
             Self::SessionTooLarge => ("session_too_large", Provider, StatusCode::BAD_GATEWAY),
-            Self::SignedOutMeanwhile => {
-                ("signed_out_meanwhile", Visitor, StatusCode::BAD_REQUEST)
-            }
+            Self::SignedOutMeanwhile => ("signed_out_meanwhile", Visitor, StatusCode::BAD_REQUEST),
             Self::StateMalformed => ("state_malformed", Visitor, StatusCode::BAD_REQUEST),
-            Self::StoreUnavailable => {
-                ("store_unavailable", Store, StatusCode::SERVICE_UNAVAILABLE)
-            }
+            Self::StoreUnavailable => ("store_unavailable", Store, StatusCode::SERVICE_UNAVAILABLE),
             Self::TokenEndpoint => ("token_endpoint", Provider, StatusCode::BAD_GATEWAY),
             Self::Userinfo => ("userinfo", Provider, StatusCode::BAD_GATEWAY),
         }
@@ -204,7 +204,12 @@ impl AuthError {
                 tracing::debug!(reason = code, detail, reference, "request refused");
             }
             Blame::Provider => {
-                tracing::warn!(reason = code, detail, reference, "sign-in failed at the provider");
+                tracing::warn!(
+                    reason = code,
+                    detail,
+                    reference,
+                    "sign-in failed at the provider"
+                );
             }
             Blame::Inside => {
                 tracing::error!(reason = code, detail, reference, "something inside broke");

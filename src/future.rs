@@ -88,10 +88,7 @@ where
         }
     }
 
-    pub(crate) fn flow(
-        flow: Pin<Box<dyn Future<Output = Answer> + Send>>,
-        responder: R,
-    ) -> Self {
+    pub(crate) fn flow(flow: Pin<Box<dyn Future<Output = Answer> + Send>>, responder: R) -> Self {
         Self {
             state: State::Flow { flow, responder },
         }
@@ -184,7 +181,11 @@ where
                     let form = ready!(poll_form(body, collected, cx));
                     let (core, endpoint, parts, responder) =
                         next.take().expect("a form is complete once");
-                    let form = if is_urlencoded(&parts) { form } else { Form::Unreadable };
+                    let form = if is_urlencoded(&parts) {
+                        form
+                    } else {
+                        Form::Unreadable
+                    };
                     let flow = flow::serve(core, endpoint, Arc::new(parts), Some(form));
                     State::Flow {
                         flow: Box::pin(flow),
@@ -197,7 +198,9 @@ where
                     return Poll::Ready(Ok(answer.finish(response)));
                 }
                 StateProj::Answer { answer, responder } => {
-                    let answer = answer.take().expect("a response future is polled until ready");
+                    let answer = answer
+                        .take()
+                        .expect("a response future is polled until ready");
                     let response = responder.respond(&answer);
                     return Poll::Ready(Ok(answer.finish(response)));
                 }
@@ -227,7 +230,9 @@ fn poll_form<B: Body>(
             None => return Poll::Ready(Form::Body(std::mem::take(collected))),
             Some(Err(_)) => return Poll::Ready(Form::Unreadable),
             Some(Ok(frame)) => {
-                let Ok(mut data) = frame.into_data() else { continue };
+                let Ok(mut data) = frame.into_data() else {
+                    continue;
+                };
                 if collected.len() + data.remaining() > MAX_FORM {
                     return Poll::Ready(Form::Unreadable);
                 }
@@ -249,7 +254,9 @@ fn is_urlencoded(parts: &Parts) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .is_some_and(|media| {
-            media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+            media
+                .trim()
+                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
         })
 }
 
@@ -273,7 +280,11 @@ impl After {
     fn apply<B>(&mut self, mut response: Response<B>) -> Response<B> {
         let headers = response.headers_mut();
         // The inner service must not speak in our name.
-        if headers.get_all(SET_COOKIE).iter().any(|value| self.cookies.is_forged(value)) {
+        if headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .any(|value| self.cookies.is_forged(value))
+        {
             let kept: Vec<_> = headers
                 .get_all(SET_COOKIE)
                 .iter()

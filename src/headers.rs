@@ -51,7 +51,8 @@ fn is_identity(name: &str, more: &[HeaderName]) -> bool {
     if matches!(name.as_bytes().first(), Some(b'x' | b'r')) {
         let listed = IDENTITY.iter().any(|known| same_name(name, known))
             || IDENTITY_PREFIXES.iter().any(|prefix| {
-                name.get(..prefix.len()).is_some_and(|head| same_name(head, prefix))
+                name.get(..prefix.len())
+                    .is_some_and(|head| same_name(head, prefix))
             });
         if listed && !same_name(name, NOT_IDENTITY) {
             return true;
@@ -73,9 +74,17 @@ mod tests {
     fn m01_identity_headers_are_removed_in_every_spelling() {
         let more = [HeaderName::from_static("x-tenant")];
         for name in [
-            "X-Forwarded-User", "x_forwarded_user", "X-Forwarded_Email", "Remote-User",
-            "REMOTE_USER", "X-Auth-Request-User", "x_auth_request_anything", "X-User-Id",
-            "X-Client-Cert-Subject", "X-Tenant", "x_tenant",
+            "X-Forwarded-User",
+            "x_forwarded_user",
+            "X-Forwarded_Email",
+            "Remote-User",
+            "REMOTE_USER",
+            "X-Auth-Request-User",
+            "x_auth_request_anything",
+            "X-User-Id",
+            "X-Client-Cert-Subject",
+            "X-Tenant",
+            "x_tenant",
         ] {
             let mut headers = HeaderMap::new();
             let name: HeaderName = name.parse().unwrap();
@@ -90,7 +99,14 @@ mod tests {
     #[test]
     fn other_headers_stay() {
         let mut headers = HeaderMap::new();
-        for name in ["x-user-agent", "x-forwarded-for", "x-request-id", "range", "referer", "xé"] {
+        for name in [
+            "x-user-agent",
+            "x-forwarded-for",
+            "x-request-id",
+            "range",
+            "referer",
+            "xé",
+        ] {
             if let Ok(name) = name.parse::<HeaderName>() {
                 headers.insert(name, "v".parse().unwrap());
             }

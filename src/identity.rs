@@ -99,7 +99,8 @@ impl Identity {
     /// Returns the name to show: `name`, else `preferred_username`. It identifies nobody.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.text("name").or_else(|| self.text("preferred_username"))
+        self.text("name")
+            .or_else(|| self.text("preferred_username"))
     }
 
     /// Returns the groups (claim `groups`), empty where the claim is no list of strings.
@@ -145,7 +146,11 @@ impl Identity {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.0.claims.get(name)?.as_str().filter(|text| !text.is_empty())
+        self.0
+            .claims
+            .get(name)?
+            .as_str()
+            .filter(|text| !text.is_empty())
     }
 }
 
@@ -181,7 +186,9 @@ mod tests {
     use super::*;
 
     fn identity(claims: Value) -> Identity {
-        let Value::Object(claims) = claims else { panic!("an object") };
+        let Value::Object(claims) = claims else {
+            panic!("an object")
+        };
         Identity::new(Facts {
             issuer: "https://op".into(),
             subject: "s".into(),
@@ -213,7 +220,10 @@ mod tests {
         let identity = identity(serde_json::json!({
             "address": {"country": "NL"}, "https://x.y/z": 5, "groups": ["a", "b"],
         }));
-        assert_eq!(identity.claim::<String>("address.country").as_deref(), Some("NL"));
+        assert_eq!(
+            identity.claim::<String>("address.country").as_deref(),
+            Some("NL")
+        );
         assert_eq!(identity.claim::<u8>("https://x.y/z"), Some(5));
         assert_eq!(identity.claim::<u8>("address.country"), None);
         assert_eq!(identity.groups(), ["a", "b"]);

@@ -69,6 +69,4 @@ pub use self::secret::ClientSecret;
 pub use self::service::PkceAuth;
 pub use self::session::Sessions;
 pub use self::session::refresh::AfterCrash;
-pub use self::store::{
-    Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture,
-};
+pub use self::store::{Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture};

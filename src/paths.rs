@@ -139,10 +139,10 @@ impl Paths {
         if !is_plain(path) {
             return Class::Protected;
         }
-        if let Some(rest) = path.strip_prefix(&*self.prefix) {
-            if let Some(endpoint) = self.endpoint(rest) {
-                return Class::Ours(endpoint);
-            }
+        if let Some(rest) = path.strip_prefix(&*self.prefix)
+            && let Some(endpoint) = self.endpoint(rest)
+        {
+            return Class::Ours(endpoint);
         }
         // CONNECT and TRACE speak of more than this path; they are never open.
         if method == Method::CONNECT || method == Method::TRACE {
@@ -222,7 +222,10 @@ fn escapes_are_harmless(bytes: &[u8]) -> bool {
         let byte = high << 4 | low;
         if byte < 0x80 {
             if length > 0
-                || matches!(byte, 0..=0x1f | 0x7f | b'%' | b'.' | b'/' | b'\\' | b';' | b'?' | b'#')
+                || matches!(
+                    byte,
+                    0..=0x1f | 0x7f | b'%' | b'.' | b'/' | b'\\' | b';' | b'?' | b'#'
+                )
             {
                 return false;
             }
@@ -240,7 +243,9 @@ fn escapes_are_harmless(bytes: &[u8]) -> bool {
 }
 
 fn hex(digit: Option<&u8>) -> Option<u8> {
-    char::from(*digit?).to_digit(16).and_then(|d| u8::try_from(d).ok())
+    char::from(*digit?)
+        .to_digit(16)
+        .and_then(|d| u8::try_from(d).ok())
 }
 
 #[cfg(test)]
@@ -256,16 +261,66 @@ mod tests {
     fn m07_a_path_that_normalisation_would_change_is_protected() {
         let paths = paths(&["/*"], &[]);
         for path in [
-            "", "*", "admin", "example.com:443", "//", "//admin", "/public//x", "/.", "/..",
-            "/public/..", "/public/../admin", "/public/./x", "/public/%2e%2e/admin",
-            "/public/%2E./admin", "/public%2f..%2fadmin", "/public%2Fx", "/public%5cx", "/public\\x",
-            "/admin;/public", "/admin;x=1", "/admin%3bx", "/admin%23/public", "/admin%3f/public",
-            "/admin%00", "/admin%0a", "/admin%7f", "/a%", "/a%2", "/a%zz", "/a%252e%252e/admin",
-            "/%c0%ae%c0%ae/admin", "/%ff", "/%e5%90", "/%e5x", "/%e5%41", "/%f8%88%80%80%80", "/é", "/a b", "/a\u{1}", "/%2e", "/a/%2e",
+            "",
+            "*",
+            "admin",
+            "example.com:443",
+            "//",
+            "//admin",
+            "/public//x",
+            "/.",
+            "/..",
+            "/public/..",
+            "/public/../admin",
+            "/public/./x",
+            "/public/%2e%2e/admin",
+            "/public/%2E./admin",
+            "/public%2f..%2fadmin",
+            "/public%2Fx",
+            "/public%5cx",
+            "/public\\x",
+            "/admin;/public",
+            "/admin;x=1",
+            "/admin%3bx",
+            "/admin%23/public",
+            "/admin%3f/public",
+            "/admin%00",
+            "/admin%0a",
+            "/admin%7f",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a%252e%252e/admin",
+            "/%c0%ae%c0%ae/admin",
+            "/%ff",
+            "/%e5%90",
+            "/%e5x",
+            "/%e5%41",
+            "/%f8%88%80%80%80",
+            "/é",
+            "/a b",
+            "/a\u{1}",
+            "/%2e",
+            "/a/%2e",
         ] {
-            assert_eq!(paths.classify(&Method::GET, path), Class::Protected, "{path:?}");
+            assert_eq!(
+                paths.classify(&Method::GET, path),
+                Class::Protected,
+                "{path:?}"
+            );
         }
-        for path in ["/", "/a", "/a/", "/a.b", "/.a", "/...", "/a%20b", "/%E5%90%8D", "/%F0%9F%98%80%C3%A9", "/~a@b:c!$&'()*+,="] {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a.b",
+            "/.a",
+            "/...",
+            "/a%20b",
+            "/%E5%90%8D",
+            "/%F0%9F%98%80%C3%A9",
+            "/~a@b:c!$&'()*+,=",
+        ] {
             assert_eq!(paths.classify(&Method::GET, path), Class::Open, "{path:?}");
         }
     }
@@ -305,11 +360,23 @@ mod tests {
             Class::Ours(Endpoint::Callback)
         );
         for path in [
-            "/auth/callback/", "/auth//callback", "/AUTH/CALLBACK", "/auth%2fcallback", "/auth",
-            "/auth/callback-anything", "/auth/callbackx", "/xauth/callback", "/auth/health/live",
-            "/auth/%63allback", "/./auth/callback",
+            "/auth/callback/",
+            "/auth//callback",
+            "/AUTH/CALLBACK",
+            "/auth%2fcallback",
+            "/auth",
+            "/auth/callback-anything",
+            "/auth/callbackx",
+            "/xauth/callback",
+            "/auth/health/live",
+            "/auth/%63allback",
+            "/./auth/callback",
         ] {
-            assert_eq!(paths.classify(&Method::GET, path), Class::Protected, "{path:?}");
+            assert_eq!(
+                paths.classify(&Method::GET, path),
+                Class::Protected,
+                "{path:?}"
+            );
         }
     }
 }

@@ -208,7 +208,10 @@ impl PendingLogins {
                     now + self.ttl,
                     &seed,
                 );
-                match store.insert(&key, record.into(), self.ttl + self.leeway).await {
+                match store
+                    .insert(&key, record.into(), self.ttl + self.leeway)
+                    .await
+                {
                     Ok(_) => false,
                     Err(error) if error.kind() == StoreErrorKind::Full => {
                         tracing::warn!("the store is full; this login is sealed in the browser");
@@ -229,9 +232,16 @@ impl PendingLogins {
         let id = cookie_id(&random);
         let name = self.cookies.name(Own::Pending(&id));
         let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
-        let sealed =
-            self.sealer.seal(Purpose::PendingCookie, name.as_bytes(), now + self.ttl, &plain);
-        set_cookies.push(self.cookies.set(Own::Pending(&id), &base64url(sealed), self.ttl));
+        let sealed = self.sealer.seal(
+            Purpose::PendingCookie,
+            name.as_bytes(),
+            now + self.ttl,
+            &plain,
+        );
+        set_cookies.push(
+            self.cookies
+                .set(Own::Pending(&id), &base64url(sealed), self.ttl),
+        );
         let mut state = random.to_vec();
         state.extend(self.seal_ticket(ticket, now));
         let (nonce, verifier) = derive(&seed);
@@ -266,11 +276,7 @@ impl PendingLogins {
     }
 
     /// Takes the login of `state`, if this browser started it and it is still pending.
-    pub(crate) async fn take(
-        &self,
-        headers: &HeaderMap,
-        state: &State,
-    ) -> Result<Taken, Unusable> {
+    pub(crate) async fn take(&self, headers: &HeaderMap, state: &State) -> Result<Taken, Unusable> {
         let now = self.clock.now();
         let id = cookie_id(&state.random);
         let name = self.cookies.name(Own::Pending(&id));
@@ -287,7 +293,11 @@ impl PendingLogins {
             }
         }
         let Some(content) = content else {
-            return Err(if expired { Unusable::Expired } else { Unusable::NoCookie });
+            return Err(if expired {
+                Unusable::Expired
+            } else {
+                Unusable::NoCookie
+            });
         };
         let seed = match (content.seed, &self.backend) {
             (Some(seed), _) => {
@@ -329,7 +339,9 @@ impl PendingLogins {
     }
 
     fn open_record(&self, key: &Key, record: &[u8], now: UnixTime) -> Result<[u8; 32], Unusable> {
-        let opened = self.sealer.open(Purpose::PendingRecord, key.as_bytes(), now, record);
+        let opened = self
+            .sealer
+            .open(Purpose::PendingRecord, key.as_bytes(), now, record);
         match opened {
             Ok(seed) => seed.try_into().map_err(|_| Unusable::AlreadyTaken),
             Err(OpenError::Expired) => Err(Unusable::Expired),
@@ -367,7 +379,11 @@ impl PendingLogins {
         }
         waiting.sort_by_key(|(started, _)| *started);
         let surplus = (waiting.len() + 1).saturating_sub(CAP);
-        removals.extend(waiting[..surplus].iter().map(|(_, own)| self.cookies.remove(*own)));
+        removals.extend(
+            waiting[..surplus]
+                .iter()
+                .map(|(_, own)| self.cookies.remove(*own)),
+        );
         removals
     }
 
@@ -378,21 +394,30 @@ impl PendingLogins {
         now: UnixTime,
     ) -> Result<CookieContent, OpenError> {
         let sealed = from_base64url(value).ok_or(OpenError::Malformed)?;
-        let plain = self.sealer.open(Purpose::PendingCookie, name.as_bytes(), now, &sealed)?;
+        let plain = self
+            .sealer
+            .open(Purpose::PendingCookie, name.as_bytes(), now, &sealed)?;
         postcard::from_bytes(&plain).map_err(|_| OpenError::Malformed)
     }
 
     fn seal_ticket(&self, ticket: &Ticket, now: UnixTime) -> Vec<u8> {
         let content = TicketContent {
-            return_to: ticket.return_to.as_ref().map(|target| target.as_str().to_owned()),
+            return_to: ticket
+                .return_to
+                .as_ref()
+                .map(|target| target.as_str().to_owned()),
             attempt: ticket.attempt,
         };
         let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
-        self.sealer.seal(Purpose::Ticket, b"", now + TICKET_TTL, &plain)
+        self.sealer
+            .seal(Purpose::Ticket, b"", now + TICKET_TTL, &plain)
     }
 
     fn open_ticket(&self, sealed: &[u8]) -> Option<Ticket> {
-        let plain = self.sealer.open(Purpose::Ticket, b"", self.clock.now(), sealed).ok()?;
+        let plain = self
+            .sealer
+            .open(Purpose::Ticket, b"", self.clock.now(), sealed)
+            .ok()?;
         let content: TicketContent = postcard::from_bytes(&plain).ok()?;
         Some(Ticket {
             // Judged when it was stored and again when it is used (L03).

@@ -71,7 +71,10 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         headers::strip_identity(request.headers_mut(), &self.gate.identity_headers);
-        let class = self.gate.paths.classify(request.method(), request.uri().path());
+        let class = self
+            .gate
+            .paths
+            .classify(request.method(), request.uri().path());
         match class {
             Class::Open => {
                 self.core.cookies.strip(request.headers_mut());
@@ -131,7 +134,10 @@ impl<S: Clone, R> PkceAuth<S, R> {
 }
 
 /// What becomes of a request whose session is known.
-#[allow(clippy::large_enum_variant, reason = "it is moved once; a box would cost more")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is moved once; a box would cost more"
+)]
 pub(crate) enum Verdict<B> {
     /// The layer answers it.
     Answer(Answer),

@@ -106,7 +106,9 @@ async fn complete(core: &Arc<Core>, parts: &Parts, kind: Kind, response: Respons
     match sign_in(core, parts, answer, &taken).await {
         Ok(cookies) => {
             let home = core.home();
-            let location = target.as_ref().map_or(home.as_str(), |target| target.as_str());
+            let location = target
+                .as_ref()
+                .map_or(home.as_str(), |target| target.as_str());
             tracing::debug!("signed in");
             Answer::redirect(StatusCode::SEE_OTHER, location)
                 .cookies(core.pending.sweep(&parts.headers))
@@ -251,7 +253,9 @@ async fn userinfo(
     }
     let asked = match &snapshot.metadata.userinfo {
         Some(endpoint) => {
-            core.provider.userinfo(endpoint, tokens.access.expose(), &claims.sub).await
+            core.provider
+                .userinfo(endpoint, tokens.access.expose(), &claims.sub)
+                .await
         }
         None => Err(AuthError::new(ErrorKind::Userinfo, "no_endpoint")),
     };
@@ -311,11 +315,17 @@ async fn end_replaced(core: &Arc<Core>, replaced: Found, taken: &Taken) {
 }
 
 async fn revoke(core: &Arc<Core>, snapshot: &Snapshot, tokens: &Tokens) {
-    let Some(endpoint) = &snapshot.metadata.revocation else { return };
+    let Some(endpoint) = &snapshot.metadata.revocation else {
+        return;
+    };
     if let Some(refresh) = &tokens.refresh {
-        core.provider.revoke(endpoint, refresh.expose(), "refresh_token").await;
+        core.provider
+            .revoke(endpoint, refresh.expose(), "refresh_token")
+            .await;
     }
-    core.provider.revoke(endpoint, tokens.access.expose(), "access_token").await;
+    core.provider
+        .revoke(endpoint, tokens.access.expose(), "access_token")
+        .await;
 }
 
 /// How long "a login was just completed" is remembered: shorter than any session lives.
@@ -335,7 +345,9 @@ fn provider_said(error: &str) -> AuthError {
         "unmet_authentication_requirements" => {
             AuthError::new(ErrorKind::AccessDenied, "unmet_authentication_requirements")
         }
-        "login_required" | "interaction_required" | "consent_required"
+        "login_required"
+        | "interaction_required"
+        | "consent_required"
         | "account_selection_required" => {
             AuthError::new(ErrorKind::AccessDenied, "interaction_required")
         }

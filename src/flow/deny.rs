@@ -20,7 +20,10 @@ pub(crate) fn deny(core: &Core, parts: &Parts, cookie: bool) -> Answer {
     match kind {
         Kind::Navigation => {
             let target = requested(core, parts);
-            let noticed = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::Notice);
+            let noticed = core
+                .cookies
+                .read(&parts.headers)
+                .any(|(own, _)| own == Own::Notice);
             if noticed && !cookie {
                 // A login was completed a moment ago and its cookie is not here: another one
                 // would end the same way.
@@ -77,7 +80,8 @@ fn requested(core: &Core, parts: &Parts) -> Option<ReturnTo> {
         return None;
     }
     let path = parts.uri.path_and_query()?.as_str();
-    core.pending.return_to(&format!("{}{path}", core.public_url.mount()))
+    core.pending
+        .return_to(&format!("{}{path}", core.public_url.mount()))
 }
 
 /// Returns the page a script runs in, if it is one of ours.

@@ -54,7 +54,10 @@ async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
     match core.keeper.find(&parts.headers, false).await {
         Found::Live(live) => {
             let identity = live.identity();
-            let who = identity.name().or(identity.email()).unwrap_or(identity.subject());
+            let who = identity
+                .name()
+                .or(identity.email())
+                .unwrap_or(identity.subject());
             let page = PageContent::confirm_sign_out(
                 who,
                 &core.path("/logout"),
@@ -92,7 +95,10 @@ async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
     }
     let mut cookies = core.clear_session(&parts.headers);
     cookies.extend(core.pending.sweep(&parts.headers));
-    let hinted = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::LogoutHint);
+    let hinted = core
+        .cookies
+        .read(&parts.headers)
+        .any(|(own, _)| own == Own::LogoutHint);
     cookies.extend(hinted.then(|| core.cookies.remove(Own::LogoutHint)));
     let answer = match found {
         Found::Live(live) => match core.keeper.end(&live.opened).await {
@@ -124,9 +130,12 @@ fn to_signed_out(core: &Core) -> Answer {
 /// The store was away: the cookies go, and the page says what that is worth.
 fn here_only(core: &Core, error: &AuthError) -> Answer {
     let page = PageContent::signed_out_here_only(error, &core.login_path(None));
-    Answer::new(StatusCode::SERVICE_UNAVAILABLE, Content::Page(Box::new(page)))
-        .with_error(error.clone())
-        .header_value(http::header::RETRY_AFTER, HeaderValue::from_static("2"))
+    Answer::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Content::Page(Box::new(page)),
+    )
+    .with_error(error.clone())
+    .header_value(http::header::RETRY_AFTER, HeaderValue::from_static("2"))
 }
 
 /// The session is over here; the provider hears of it if it has an endpoint for that. Coming back
@@ -138,7 +147,9 @@ async fn to_provider(core: &Arc<Core>, id_token: Option<&str>) -> Answer {
     };
     match endpoint {
         Some(endpoint) => {
-            let back = core.public_url.absolute(&format!("{}/signed-out", core.prefix));
+            let back = core
+                .public_url
+                .absolute(&format!("{}/signed-out", core.prefix));
             let state = base64url(random::<16>());
             let client_id = &core.provider.settings().client_id;
             let url = end_session::url(&endpoint, client_id, id_token, &back, &state);

@@ -89,12 +89,7 @@ impl Core {
     }
 
     /// Makes the answer to a refusal, in the form the sender of the request understands.
-    pub(crate) fn refuse(
-        &self,
-        kind: Kind,
-        error: AuthError,
-        target: Option<&ReturnTo>,
-    ) -> Answer {
+    pub(crate) fn refuse(&self, kind: Kind, error: AuthError, target: Option<&ReturnTo>) -> Answer {
         error.log();
         let status = error.kind().status();
         let content = match kind {
@@ -128,7 +123,10 @@ impl Core {
 
     /// Returns the removal of the note of a completed login, if the request has one.
     pub(crate) fn forget_notice(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let noticed = self.cookies.read(headers).any(|(own, _)| own == Own::Notice);
+        let noticed = self
+            .cookies
+            .read(headers)
+            .any(|(own, _)| own == Own::Notice);
         noticed.then(|| self.cookies.remove(Own::Notice))
     }
 }
@@ -167,16 +165,16 @@ pub(crate) enum Form {
 
 /// Tells whether an endpoint takes the body of this request as a form.
 pub(crate) fn takes_form(core: &Core, endpoint: Endpoint, method: &Method) -> bool {
-    endpoint == Endpoint::Callback
-        && method == Method::POST
-        && core.provider.settings().form_post
+    endpoint == Endpoint::Callback && method == Method::POST && core.provider.settings().form_post
 }
 
 /// Runs a step that must not stop half-way, and waits for it.
 pub(crate) async fn finish<T: Send + 'static>(
     step: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, AuthError> {
-    tokio::spawn(step).await.map_err(|_| AuthError::new(ErrorKind::Internal, "task"))
+    tokio::spawn(step)
+        .await
+        .map_err(|_| AuthError::new(ErrorKind::Internal, "task"))
 }
 
 /// The answer to a method that an endpoint does not serve.

@@ -57,7 +57,11 @@ pub(crate) fn url(
     if request.select_account {
         authorization = authorization.add_prompt(CoreAuthPrompt::SelectAccount);
     }
-    if settings.scopes.iter().any(|scope| scope == "offline_access") {
+    if settings
+        .scopes
+        .iter()
+        .any(|scope| scope == "offline_access")
+    {
         // Section 11: without it the provider must ignore the request for offline access.
         authorization = authorization.add_prompt(CoreAuthPrompt::Consent);
     }

@@ -165,6 +165,10 @@ impl Answer {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .map(|value| value.split(';').next().unwrap_or_default().trim())
-            .is_some_and(|media| types.iter().any(|wanted| media.eq_ignore_ascii_case(wanted)))
+            .is_some_and(|media| {
+                types
+                    .iter()
+                    .any(|wanted| media.eq_ignore_ascii_case(wanted))
+            })
     }
 }

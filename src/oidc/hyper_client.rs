@@ -52,7 +52,9 @@ impl HyperClient {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(|_| bad("not PEM"))?;
-            roots.add(certificate).map_err(|_| bad("a certificate cannot be read"))?;
+            roots
+                .add(certificate)
+                .map_err(|_| bad("a certificate cannot be read"))?;
         }
         if roots.is_empty() {
             return Err(bad("no certificate found"));
@@ -113,7 +115,9 @@ async fn collect(mut body: Incoming, max_body: usize) -> Result<Bytes, HttpError
             None => return Ok(collected.freeze()),
             Some(Err(error)) => return Err(HttpError::new(error)),
             Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { continue };
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
                 if collected.len() + data.len() > max_body {
                     return Err(HttpError::new("the answer is larger than allowed"));
                 }

@@ -54,7 +54,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+        Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
@@ -93,9 +95,24 @@ mod tests {
         assert!(object(br#"{"a":1,"b":{"a":[1,{"a":null}]},"c":1.5,"d":-2,"e":true}"#).is_some());
         let deep = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
         for bad in [
-            &b""[..], b"[]", b"\"x\"", b"null", b"1", b"{", b"{} {}", b"{}x", b"{\"a\":1,\"a\":1}",
-            b"{\"x\":{\"a\":1,\"a\":2}}", b"{\"a\":NaN}", b"{\"a\":1e400}", b"{/**/}", b"\xff\xfe",
-            b"{\"a\":\"\xff\"}", b"{\"a\":1,}", b"\xef\xbb\xbf{}", deep.as_bytes(),
+            &b""[..],
+            b"[]",
+            b"\"x\"",
+            b"null",
+            b"1",
+            b"{",
+            b"{} {}",
+            b"{}x",
+            b"{\"a\":1,\"a\":1}",
+            b"{\"x\":{\"a\":1,\"a\":2}}",
+            b"{\"a\":NaN}",
+            b"{\"a\":1e400}",
+            b"{/**/}",
+            b"\xff\xfe",
+            b"{\"a\":\"\xff\"}",
+            b"{\"a\":1,}",
+            b"\xef\xbb\xbf{}",
+            deep.as_bytes(),
         ] {
             assert!(object(bad).is_none(), "{:?}", &bad[..bad.len().min(30)]);
         }

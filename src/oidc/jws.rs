@@ -68,9 +68,12 @@ impl<'a> Unverified<'a> {
             return Err(JwsError::Malformed);
         }
         let mut segments = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (segments.next(), segments.next(), segments.next(), segments.next())
-        else {
+        let (Some(header), Some(payload), Some(signature), None) = (
+            segments.next(),
+            segments.next(),
+            segments.next(),
+            segments.next(),
+        ) else {
             return Err(JwsError::Malformed);
         };
         let message = &token.as_bytes()[..header.len() + 1 + payload.len()];
@@ -79,7 +82,10 @@ impl<'a> Unverified<'a> {
             .ok_or(JwsError::Malformed)?;
         // RFC 7515 section 4.1.11: no extension is understood here. RFC 7797 `b64` changes what is
         // signed; `cty` and `enc` speak of something nested or encrypted.
-        if ["crit", "b64", "cty", "enc", "zip"].iter().any(|name| header.contains_key(*name)) {
+        if ["crit", "b64", "cty", "enc", "zip"]
+            .iter()
+            .any(|name| header.contains_key(*name))
+        {
             return Err(JwsError::Critical);
         }
         let alg = text(&header, "alg")

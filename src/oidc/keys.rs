@@ -1,7 +1,7 @@
 //! The provider's public keys: read one by one, and picked by what a token says and may say.
 
-use openidconnect::core::{CoreJsonWebKey, CoreJwsSigningAlgorithm};
 use openidconnect::JsonWebKey as _;
+use openidconnect::core::{CoreJsonWebKey, CoreJwsSigningAlgorithm};
 use serde_json::{Map, Value};
 
 use super::json::{object, text};
@@ -173,7 +173,11 @@ impl Keys {
             .take(MAX_CANDIDATES)
             .peekable();
         candidates.peek()?;
-        Some(candidates.any(|key| key.key.verify_signature(&alg.core(), message, signature).is_ok()))
+        Some(candidates.any(|key| {
+            key.key
+                .verify_signature(&alg.core(), message, signature)
+                .is_ok()
+        }))
     }
 }
 
@@ -185,7 +189,9 @@ impl Key {
         }
         let operations = entry.get("key_ops").map(Value::as_array);
         if let Some(operations) = operations {
-            operations?.iter().find(|operation| *operation == "verify")?;
+            operations?
+                .iter()
+                .find(|operation| *operation == "verify")?;
         }
         if entry.contains_key("d") {
             tracing::warn!("the provider publishes a private key; only its public part is read");
@@ -213,7 +219,10 @@ impl Key {
         // Only the members that make the key reach the library; the rest has been judged here.
         let mut bare = Map::new();
         for &member in members {
-            bare.insert(member.to_owned(), Value::String(text(entry, member)?.to_owned()));
+            bare.insert(
+                member.to_owned(),
+                Value::String(text(entry, member)?.to_owned()),
+            );
         }
         let key = serde_json::from_value(Value::Object(bare)).ok()?;
         Some(Self {

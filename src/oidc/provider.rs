@@ -138,7 +138,10 @@ impl Provider {
 
     /// Returns what is known without asking anybody.
     pub(crate) fn known_metadata(&self) -> Option<Arc<Metadata>> {
-        self.known().snapshot.as_ref().map(|snapshot| snapshot.metadata.clone())
+        self.known()
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.metadata.clone())
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
@@ -160,16 +163,16 @@ impl Provider {
             let _turn = provider.fetching.lock().await;
             {
                 let known = provider.known();
-                if let Some(snapshot) = &known.snapshot {
-                    if snapshot.fetched > asked {
-                        return Ok(snapshot.clone());
-                    }
+                if let Some(snapshot) = &known.snapshot
+                    && snapshot.fetched > asked
+                {
+                    return Ok(snapshot.clone());
                 }
                 let now = provider.clock.monotonic();
-                if let Some((at, error)) = &known.failed {
-                    if *at >= asked || now.saturating_sub(*at) < COOL_DOWN {
-                        return Err(error.clone());
-                    }
+                if let Some((at, error)) = &known.failed
+                    && (*at >= asked || now.saturating_sub(*at) < COOL_DOWN)
+                {
+                    return Err(error.clone());
                 }
             }
             let result = provider.fetch_now().await;
@@ -186,7 +189,10 @@ impl Provider {
             result
         });
         task.await.unwrap_or_else(|_| {
-            Err(AuthError::new(ErrorKind::ProviderUnavailable, "fetch_abandoned"))
+            Err(AuthError::new(
+                ErrorKind::ProviderUnavailable,
+                "fetch_abandoned",
+            ))
         })
     }
 
@@ -222,7 +228,9 @@ impl Provider {
         let answer = self.get(url.as_str(), "jwks").await?;
         let keys = Keys::parse(answer.body())
             .ok_or_else(|| AuthError::new(ErrorKind::ProviderError, "jwks_unusable"))?;
-        let fresh_for = max_age(&answer).unwrap_or(FRESH).clamp(FRESH_MIN, FRESH_MAX);
+        let fresh_for = max_age(&answer)
+            .unwrap_or(FRESH)
+            .clamp(FRESH_MIN, FRESH_MAX);
         Ok((keys, fresh_for))
     }
 
@@ -241,7 +249,11 @@ impl Provider {
             .map_err(|_| unavailable(CallError::Failed))?;
         let answer = self.outbound.call(request).await.map_err(unavailable)?;
         if answer.status() != 200 {
-            let detail = if what == "jwks" { "jwks_status" } else { "discovery_status" };
+            let detail = if what == "jwks" {
+                "jwks_status"
+            } else {
+                "discovery_status"
+            };
             return Err(AuthError::new(ErrorKind::ProviderUnavailable, detail));
         }
         Ok(answer)
@@ -257,10 +269,10 @@ impl Provider {
             let _turn = provider.fetching.lock().await;
             {
                 let mut known = provider.known();
-                if let Some(snapshot) = &known.snapshot {
-                    if snapshot.fetched > asked {
-                        return Some(snapshot.keys.clone());
-                    }
+                if let Some(snapshot) = &known.snapshot
+                    && snapshot.fetched > asked
+                {
+                    return Some(snapshot.keys.clone());
                 }
                 let now = provider.clock.monotonic();
                 known

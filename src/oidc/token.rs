@@ -79,7 +79,10 @@ impl Provider {
 
     /// Revokes a token, as far as the provider can (RFC 7009); failures are only logged.
     pub(crate) async fn revoke(&self, endpoint: &Url, token: &str, kind: &'static str) {
-        let form = vec![("token", token.to_owned()), ("token_type_hint", kind.to_owned())];
+        let form = vec![
+            ("token", token.to_owned()),
+            ("token_type_hint", kind.to_owned()),
+        ];
         match self.post(endpoint, form).await {
             Ok(answer) if answer.status() == 200 => {}
             Ok(answer) => tracing::debug!(status = answer.status(), "a token was not revoked"),
@@ -189,9 +192,8 @@ mod tests {
 
     #[test]
     fn d15_expires_in_never_panics_and_never_makes_a_token_immortal() {
-        let secs = |text: &str| {
-            lifetime(Some(&serde_json::from_str(text).unwrap())).map(|d| d.as_secs())
-        };
+        let secs =
+            |text: &str| lifetime(Some(&serde_json::from_str(text).unwrap())).map(|d| d.as_secs());
         assert_eq!(lifetime(None), None);
         for (text, expected) in [
             ("3600", Some(3600)),

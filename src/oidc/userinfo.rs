@@ -27,8 +27,25 @@ pub enum Userinfo {
 
 /// Claims that say something about the token or the login; userinfo has no say in them.
 const PROTOCOL: &[&str] = &[
-    "acr", "amr", "at_hash", "aud", "auth_time", "azp", "c_hash", "cnf", "events", "exp", "iat",
-    "iss", "jti", "nbf", "nonce", "session_expiry", "sid", "sub", "_claim_names",
+    "acr",
+    "amr",
+    "at_hash",
+    "aud",
+    "auth_time",
+    "azp",
+    "c_hash",
+    "cnf",
+    "events",
+    "exp",
+    "iat",
+    "iss",
+    "jti",
+    "nbf",
+    "nonce",
+    "session_expiry",
+    "sid",
+    "sub",
+    "_claim_names",
     "_claim_sources",
 ];
 
@@ -48,10 +65,14 @@ impl Provider {
             .header(AUTHORIZATION, bearer)
             .body(Bytes::new())
             .map_err(|_| bad("endpoint"))?;
-        let answer = self.outbound().call(request).await.map_err(|error| match error {
-            CallError::Failed => bad("unreachable"),
-            CallError::TimedOut => bad("timed_out"),
-        })?;
+        let answer = self
+            .outbound()
+            .call(request)
+            .await
+            .map_err(|error| match error {
+                CallError::Failed => bad("unreachable"),
+                CallError::TimedOut => bad("timed_out"),
+            })?;
         if answer.status() != 200 {
             return Err(bad("status"));
         }

@@ -102,6 +102,8 @@ impl Cache {
 
     fn shard(&self, hash: u64) -> std::sync::MutexGuard<'_, Generations> {
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -143,7 +143,10 @@ mod tests {
         let cookies = Cookies::new(&[0; 32], false, false, "/auth/logout");
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(COOKIE, format!("auth_000000{name}={value}").parse().unwrap());
+            headers.append(
+                COOKIE,
+                format!("auth_000000{name}={value}").parse().unwrap(),
+            );
         }
         let (candidates, _) = Presented::read(&cookies, &headers);
         check(candidates[0].and_then(|presented| presented.decode()));
@@ -159,10 +162,19 @@ mod tests {
         present(&[("-s", a), ("-s1", b), ("-s2", c)], |held| {
             assert_eq!(held, Some(Held::Sealed(bytes.clone())));
         });
-        present(&[("-s", a), ("-s2", c), ("-s1", b), ("-s3", "stale")], |held| {
-            assert_eq!(held, Some(Held::Sealed(bytes.clone())), "a stale chunk is not read");
+        present(
+            &[("-s", a), ("-s2", c), ("-s1", b), ("-s3", "stale")],
+            |held| {
+                assert_eq!(
+                    held,
+                    Some(Held::Sealed(bytes.clone())),
+                    "a stale chunk is not read"
+                );
+            },
+        );
+        present(&[("-s", a), ("-s1", b)], |held| {
+            assert_eq!(held, None, "one is lost")
         });
-        present(&[("-s", a), ("-s1", b)], |held| assert_eq!(held, None, "one is lost"));
         present(&[("-s", a), ("-s1", c), ("-s2", b)], |held| {
             assert_ne!(held, Some(Held::Sealed(bytes.clone())), "they are swapped");
         });
@@ -177,9 +189,24 @@ mod tests {
 
     #[test]
     fn malformed_values_are_nobodys() {
-        for value in ["", "s", "s0.x", "s9.x", "s99999999.x", "v2.x", "v1.", "v1.AAAA", "x1.AAAA", "s1.", "s1.%%"] {
+        for value in [
+            "",
+            "s",
+            "s0.x",
+            "s9.x",
+            "s99999999.x",
+            "v2.x",
+            "v1.",
+            "v1.AAAA",
+            "x1.AAAA",
+            "s1.",
+            "s1.%%",
+        ] {
             present(&[("-s", value)], |held| {
-                assert!(held.is_none_or(|held| held == Held::Sealed(Vec::new())), "{value:?}");
+                assert!(
+                    held.is_none_or(|held| held == Held::Sealed(Vec::new())),
+                    "{value:?}"
+                );
             });
         }
     }

@@ -193,7 +193,9 @@ impl Keeper {
                         .map(|record| self.opened(record, None))
                 }
                 Some(Held::Stored { id, key }) => {
-                    let Some(store) = &self.store else { return Ok(None) };
+                    let Some(store) = &self.store else {
+                        return Ok(None);
+                    };
                     let at = self.session_key(&id);
                     match store.load(&at).await? {
                         None => None,
@@ -218,7 +220,13 @@ impl Keeper {
     ) -> Option<Opened> {
         let plain = self
             .sealer
-            .open_under(seal.expose(), Purpose::SessionRecord, key.as_bytes(), now, &value)
+            .open_under(
+                seal.expose(),
+                Purpose::SessionRecord,
+                key.as_bytes(),
+                now,
+                &value,
+            )
             .ok()?;
         let record = Record::decode(&plain)?;
         Some(self.opened(record, Some(StoredAt { key, seal, value })))
@@ -310,7 +318,9 @@ impl Keeper {
         let now = self.clock.now();
         let id: [u8; 16] = random();
         let issuer = self.settings.issuer.clone();
-        let keys = self.revocation.keys(&id, &issuer, &login.subject, login.sid.as_deref());
+        let keys = self
+            .revocation
+            .keys(&id, &issuer, &login.subject, login.sid.as_deref());
         let marks = self
             .revocation
             .marks(&keys)
@@ -358,7 +368,10 @@ impl Keeper {
                     Err(error) => return Err(unavailable(&error)),
                 }
                 let text = base64url([&id[..], seal.expose()].concat());
-                vec![self.cookies.set(Own::Session(0), &format!("v1.{text}"), lifetime)]
+                vec![
+                    self.cookies
+                        .set(Own::Session(0), &format!("v1.{text}"), lifetime),
+                ]
             }
             _ => {
                 let mut cookies = self.sealed_cookies(&record, now).ok_or_else(|| {
@@ -372,10 +385,11 @@ impl Keeper {
         // Chunks of an older, longer session would only be carried along.
         let written = set_cookies.len();
         for (own, _) in self.cookies.read(headers) {
-            if let Own::Session(chunk) = own {
-                if chunk > 0 && (chunk >= written || self.settings.kind == Sessions::Stored) {
-                    set_cookies.push(self.cookies.remove(own));
-                }
+            if let Own::Session(chunk) = own
+                && chunk > 0
+                && (chunk >= written || self.settings.kind == Sessions::Stored)
+            {
+                set_cookies.push(self.cookies.remove(own));
             }
         }
         Ok(set_cookies)
@@ -384,7 +398,8 @@ impl Keeper {
     /// Ends a session everywhere it can be presented.
     pub(crate) async fn end(&self, opened: &Opened) -> Result<(), StoreError> {
         let record = &opened.record;
-        self.end_by_id(&record.id, opened.stored.is_some(), record.absolute_end).await
+        self.end_by_id(&record.id, opened.stored.is_some(), record.absolute_end)
+            .await
     }
 
     /// Ends a session of which only the id is known.
@@ -436,7 +451,10 @@ impl Keeper {
                 return None;
             }
             let sealed = from_base64url(value)?;
-            let plain = self.sealer.open(Purpose::LogoutHint, &context, now, &sealed).ok()?;
+            let plain = self
+                .sealer
+                .open(Purpose::LogoutHint, &context, now, &sealed)
+                .ok()?;
             String::from_utf8(plain).ok()
         })
     }
@@ -490,7 +508,9 @@ impl Keeper {
         record: &Record,
         now: UnixTime,
     ) -> Result<Option<StoredAt>, StoreError> {
-        let Some(store) = &self.store else { return Ok(None) };
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
         let value = self.seal_record(&at.key, &at.seal, record);
         let ttl = self.ttl(record, now);
         let swapped = store.swap(&at.key, &at.value, value.clone(), ttl).await?;
@@ -524,7 +544,10 @@ impl Keeper {
     /// Holds on to the right to refresh; `false` if it is lost, or nobody can tell.
     pub(crate) async fn renew_lease(&self, lease: &Key, holder: Bytes, ttl: Duration) -> bool {
         match &self.store {
-            Some(store) => store.swap(lease, &holder, holder.clone(), ttl).await.unwrap_or(false),
+            Some(store) => store
+                .swap(lease, &holder, holder.clone(), ttl)
+                .await
+                .unwrap_or(false),
             None => false,
         }
     }
@@ -542,12 +565,12 @@ impl Keeper {
 
     /// Reads a stored session anew; `None` if it is gone.
     pub(crate) async fn reread(&self, at: &StoredAt) -> Result<Option<Opened>, StoreError> {
-        let Some(store) = &self.store else { return Ok(None) };
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
         let value = store.load(&at.key).await?;
         let now = self.clock.now();
-        Ok(value.and_then(|value| {
-            self.open_stored(at.key.clone(), at.seal.clone(), value, now)
-        }))
+        Ok(value.and_then(|value| self.open_stored(at.key.clone(), at.seal.clone(), value, now)))
     }
 
     fn seal_record(&self, key: &Key, seal: &SecretBytes<32>, record: &Record) -> Bytes {

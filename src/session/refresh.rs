@@ -192,9 +192,10 @@ pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Ve
         }
 
         (At::Rereading { .. }, On::Woke) => (state, vec![Do::Read]),
-        (At::Rereading { .. }, On::Read(View::Gone)) => {
-            (At::Done(Outcome::Ended), vec![Do::RevokeNew, Do::ReleaseLease])
-        }
+        (At::Rereading { .. }, On::Read(View::Gone)) => (
+            At::Done(Outcome::Ended),
+            vec![Do::RevokeNew, Do::ReleaseLease],
+        ),
         (At::Rereading { .. }, On::Read(View::Newer)) => done(Outcome::Shared),
         (At::Rereading { tries }, On::Read(View::Noted | View::Same)) => {
             (At::Saving { tries }, vec![Do::Save])
@@ -205,9 +206,7 @@ pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Ve
 
         (At::Confirming, On::Read(View::Newer)) => done(Outcome::Shared),
         (At::Confirming, On::Read(View::Gone)) => done(Outcome::Ended),
-        (At::Confirming, On::Read(View::Noted | View::Same)) => {
-            (At::Ending, vec![Do::EndSession])
-        }
+        (At::Confirming, On::Read(View::Noted | View::Same)) => (At::Ending, vec![Do::EndSession]),
 
         (At::Ending, On::Written) => done(Outcome::Ended),
         (At::Ending, On::Conflict) => (At::Confirming, vec![Do::Read]),
@@ -272,11 +271,31 @@ mod tests {
         let until_exchange = [Begin, LeaseTaken, Read(Same), Written];
         let walks: &[(&str, &[Event], Outcome)] = &[
             ("it works", &[Tokens, Written], Refreshed),
-            ("i08 the grant is gone", &[GrantGone, Read(Noted), Written], Ended),
-            ("i06 another pod refreshed it", &[GrantGone, Read(Newer)], Shared),
-            ("h18 a logout wins", &[Tokens, Conflict, Woke, Read(Gone)], Ended),
-            ("touched meanwhile", &[Tokens, Conflict, Woke, Read(Noted), Written], Refreshed),
-            ("the answer to saving was lost", &[Tokens, StoreFailed, Woke, Read(Newer)], Shared),
+            (
+                "i08 the grant is gone",
+                &[GrantGone, Read(Noted), Written],
+                Ended,
+            ),
+            (
+                "i06 another pod refreshed it",
+                &[GrantGone, Read(Newer)],
+                Shared,
+            ),
+            (
+                "h18 a logout wins",
+                &[Tokens, Conflict, Woke, Read(Gone)],
+                Ended,
+            ),
+            (
+                "touched meanwhile",
+                &[Tokens, Conflict, Woke, Read(Noted), Written],
+                Refreshed,
+            ),
+            (
+                "the answer to saving was lost",
+                &[Tokens, StoreFailed, Woke, Read(Newer)],
+                Shared,
+            ),
             ("i09 the provider is away", &[Transient, Written], Kept),
             ("i09 and the store too", &[Transient, StoreFailed], Kept),
             ("i10 another person's token", &[Rejected, Written], Ended),
@@ -287,13 +306,36 @@ mod tests {
             let (state, effects) = walk(&events, AfterCrash::Retry);
             assert_eq!(state, State::Done(*outcome), "{name}");
             assert_eq!(effects.last(), Some(&Effect::ReleaseLease), "{name}");
-            let spent = effects.iter().filter(|effect| **effect == Effect::Exchange).count();
+            let spent = effects
+                .iter()
+                .filter(|effect| **effect == Effect::Exchange)
+                .count();
             assert_eq!(spent, 1, "{name}");
         }
         let losers: &[(&str, &[Event], Outcome)] = &[
-            ("waits and shares", &[Begin, LeaseHeld, Woke, Read(Same), LeaseHeld, Woke, Read(Newer)], Shared),
-            ("takes over from a crash", &[Begin, LeaseHeld, Woke, Read(Noted), LeaseTaken, Read(Newer)], Shared),
-            ("is signed out", &[Begin, LeaseHeld, Woke, Read(Gone)], Ended),
+            (
+                "waits and shares",
+                &[
+                    Begin,
+                    LeaseHeld,
+                    Woke,
+                    Read(Same),
+                    LeaseHeld,
+                    Woke,
+                    Read(Newer),
+                ],
+                Shared,
+            ),
+            (
+                "takes over from a crash",
+                &[Begin, LeaseHeld, Woke, Read(Noted), LeaseTaken, Read(Newer)],
+                Shared,
+            ),
+            (
+                "is signed out",
+                &[Begin, LeaseHeld, Woke, Read(Gone)],
+                Ended,
+            ),
             ("cannot lease", &[Begin, StoreFailed], Kept),
         ];
         for (name, events, outcome) in losers {
@@ -307,25 +349,43 @@ mod tests {
     fn a_crash_inside_an_exchange_is_tried_again_or_ends_the_session() {
         use Event::{Begin, LeaseTaken, Read};
         let events = [Begin, LeaseTaken, Read(View::Noted)];
-        assert_eq!(walk(&events, AfterCrash::Retry).0, State::Noting { tries: 0 });
+        assert_eq!(
+            walk(&events, AfterCrash::Retry).0,
+            State::Noting { tries: 0 }
+        );
         assert_eq!(walk(&events, AfterCrash::SignIn).0, State::Ending);
     }
 
     #[test]
     fn h18_a_logout_revokes_the_new_tokens() {
         use Event::{Begin, Conflict, LeaseTaken, Read, Tokens, Woke, Written};
-        let events =
-            [Begin, LeaseTaken, Read(View::Same), Written, Tokens, Conflict, Woke, Read(View::Gone)];
-        assert!(walk(&events, AfterCrash::Retry).1.contains(&Effect::RevokeNew));
+        let events = [
+            Begin,
+            LeaseTaken,
+            Read(View::Same),
+            Written,
+            Tokens,
+            Conflict,
+            Woke,
+            Read(View::Gone),
+        ];
+        assert!(
+            walk(&events, AfterCrash::Retry)
+                .1
+                .contains(&Effect::RevokeNew)
+        );
     }
 
     #[test]
     fn i13_no_expiry_makes_a_refresh_per_request() {
         use crate::secret::SecretString;
         let now = UnixTime::from_secs(1_000);
-        for (expires_in, wait) in
-            [(None, 3570), (Some(0), 60), (Some(10), 60), (Some(300), 270)]
-        {
+        for (expires_in, wait) in [
+            (None, 3570),
+            (Some(0), 60),
+            (Some(10), 60),
+            (Some(300), 270),
+        ] {
             let tokens = Tokens {
                 access: SecretString::new("a"),
                 refresh: Some(SecretString::new("r")),

@@ -115,7 +115,8 @@ impl<'a> Attempt<'a> {
             Effect::Read => self.read().await,
             Effect::WriteNote => {
                 let holder = self.holder;
-                self.write(|refresh| refresh.exchanging = Some(holder)).await
+                self.write(|refresh| refresh.exchanging = Some(holder))
+                    .await
             }
             Effect::Exchange => self.exchange().await,
             Effect::Save => self.save().await,
@@ -133,7 +134,10 @@ impl<'a> Attempt<'a> {
                 Err(_) => Event::StoreFailed,
             },
             Effect::ReleaseLease => {
-                self.refresher.keeper.release_lease(&self.session, &self.holder()).await;
+                self.refresher
+                    .keeper
+                    .release_lease(&self.session, &self.holder())
+                    .await;
                 return None;
             }
             Effect::RevokeNew => {
@@ -149,7 +153,12 @@ impl<'a> Attempt<'a> {
 
     async fn take_lease(&mut self) -> Event {
         let asked = self.refresher.clock.monotonic();
-        match self.refresher.keeper.take_lease(&self.session, self.holder(), LEASE).await {
+        match self
+            .refresher
+            .keeper
+            .take_lease(&self.session, self.holder(), LEASE)
+            .await
+        {
             Ok(true) => {
                 self.lease_until = asked + LEASE;
                 Event::LeaseTaken
@@ -170,7 +179,12 @@ impl<'a> Attempt<'a> {
             Ok(false) => return Event::Read(View::Gone),
             Err(_) => return Event::StoreFailed,
         }
-        let view = match opened.record.tokens.as_ref().and_then(|tokens| tokens.refresh.as_ref()) {
+        let view = match opened
+            .record
+            .tokens
+            .as_ref()
+            .and_then(|tokens| tokens.refresh.as_ref())
+        {
             None => View::Gone,
             Some(refresh) if refresh.generation != self.generation => View::Newer,
             Some(refresh) if refresh.exchanging.is_some() => View::Noted,
@@ -186,7 +200,11 @@ impl<'a> Attempt<'a> {
     /// Changes what the session keeps of its refresh, by compare-and-swap.
     async fn write(&mut self, change: impl FnOnce(&mut Refresh)) -> Event {
         let mut record = self.record.clone();
-        if let Some(refresh) = record.tokens.as_mut().and_then(|tokens| tokens.refresh.as_mut()) {
+        if let Some(refresh) = record
+            .tokens
+            .as_mut()
+            .and_then(|tokens| tokens.refresh.as_mut())
+        {
             change(refresh);
         }
         self.swap(record).await
@@ -229,7 +247,11 @@ impl<'a> Attempt<'a> {
                 Err(_) => {
                     let asked = refresher.clock.monotonic();
                     let holder = self.holder();
-                    if refresher.keeper.renew_lease(&self.session, holder, LEASE).await {
+                    if refresher
+                        .keeper
+                        .renew_lease(&self.session, holder, LEASE)
+                        .await
+                    {
                         self.lease_until = asked + LEASE;
                     }
                 }
@@ -244,7 +266,10 @@ impl<'a> Attempt<'a> {
                 error.log();
                 Event::Transient
             }
-            Ok(tokens) => self.judge(tokens, snapshot.metadata.userinfo.as_ref()).await,
+            Ok(tokens) => {
+                self.judge(tokens, snapshot.metadata.userinfo.as_ref())
+                    .await
+            }
         }
     }
 
@@ -254,7 +279,11 @@ impl<'a> Attempt<'a> {
         let settings = refresher.provider.settings();
         let mut claims = None;
         if let Some(id_token) = &tokens.id {
-            let nonce = self.record.tokens.as_ref().and_then(|tokens| tokens.nonce.as_deref());
+            let nonce = self
+                .record
+                .tokens
+                .as_ref()
+                .and_then(|tokens| tokens.nonce.as_deref());
             let expected = Expected {
                 issuer: settings.issuer.as_str(),
                 client_id: settings.client_id.as_str(),
@@ -266,7 +295,10 @@ impl<'a> Attempt<'a> {
                 acr: &[],
                 access_token: Some(tokens.access.expose()),
             };
-            let accepted = refresher.provider.id_token(id_token.expose(), &expected).await;
+            let accepted = refresher
+                .provider
+                .id_token(id_token.expose(), &expected)
+                .await;
             let same = |fresh: &IdClaims| {
                 let auth_time = fresh.auth_time.or(self.record.auth_time);
                 fresh.sub == self.record.subject
@@ -324,7 +356,10 @@ impl<'a> Attempt<'a> {
                 kept.id = Some(id.expose().to_owned());
             }
         }
-        let mut fresh = claims.as_ref().map(|claims| claims.all.clone()).unwrap_or_default();
+        let mut fresh = claims
+            .as_ref()
+            .map(|claims| claims.all.clone())
+            .unwrap_or_default();
         fresh.extend(userinfo.clone());
         fresh.retain(|name, value| {
             !value.is_null() && self.refresher.claims.iter().any(|wanted| wanted == name)
@@ -340,14 +375,24 @@ impl<'a> Attempt<'a> {
     }
 
     async fn revoke_new(&self) {
-        let Some((tokens, ..)) = &self.new else { return };
-        let Ok(snapshot) = self.refresher.provider.snapshot().await else { return };
-        let Some(endpoint) = &snapshot.metadata.revocation else { return };
+        let Some((tokens, ..)) = &self.new else {
+            return;
+        };
+        let Ok(snapshot) = self.refresher.provider.snapshot().await else {
+            return;
+        };
+        let Some(endpoint) = &snapshot.metadata.revocation else {
+            return;
+        };
         let provider = &self.refresher.provider;
         if let Some(refresh) = &tokens.refresh {
-            provider.revoke(endpoint, refresh.expose(), "refresh_token").await;
+            provider
+                .revoke(endpoint, refresh.expose(), "refresh_token")
+                .await;
         }
-        provider.revoke(endpoint, tokens.access.expose(), "access_token").await;
+        provider
+            .revoke(endpoint, tokens.access.expose(), "access_token")
+            .await;
     }
 
     fn refresh_token(&self) -> Option<String> {

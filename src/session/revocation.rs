@@ -35,7 +35,11 @@ pub(crate) enum Target<'a> {
     /// Every session of the provider's session `sid`.
     Sid { issuer: &'a str, sid: &'a str },
     /// The provider's session `sid`, if it is this person's.
-    SidAndSubject { issuer: &'a str, sid: &'a str, subject: &'a str },
+    SidAndSubject {
+        issuer: &'a str,
+        sid: &'a str,
+        subject: &'a str,
+    },
     /// Every session of a person.
     Subject { issuer: &'a str, subject: &'a str },
 }
@@ -134,7 +138,13 @@ impl Revocation {
             Some(self.key(Target::Session(id))),
             Some(self.key(Target::Subject { issuer, subject })),
             sid.map(|sid| self.key(Target::Sid { issuer, sid })),
-            sid.map(|sid| self.key(Target::SidAndSubject { issuer, sid, subject })),
+            sid.map(|sid| {
+                self.key(Target::SidAndSubject {
+                    issuer,
+                    sid,
+                    subject,
+                })
+            }),
         ])
     }
 
@@ -149,7 +159,11 @@ impl Revocation {
                     n: 0,
                     renewed: now,
                 };
-                if self.store.insert(&key, self.seal(&key, &fresh), MARK_TTL).await? {
+                if self
+                    .store
+                    .insert(&key, self.seal(&key, &fresh), MARK_TTL)
+                    .await?
+                {
                     return Ok(fresh);
                 }
                 continue;
@@ -160,7 +174,10 @@ impl Revocation {
                 continue;
             };
             if now.since(counter.renewed) >= RENEW {
-                let renewed = Counter { renewed: now, ..counter };
+                let renewed = Counter {
+                    renewed: now,
+                    ..counter
+                };
                 let _ = self
                     .store
                     .swap(&key, &old, self.seal(&key, &renewed), MARK_TTL)
@@ -176,10 +193,15 @@ impl Revocation {
         // All requests are on their way before the first answer is awaited.
         let counter_key = self.shared().then(|| self.counter_key());
         let counter = counter_key.as_ref().map(|key| self.store.load(key));
-        let [a, b, c, d, e] = keys.0.each_ref().map(|key| key.as_ref().map(|key| self.store.load(key)));
+        let [a, b, c, d, e] = keys
+            .0
+            .each_ref()
+            .map(|key| key.as_ref().map(|key| self.store.load(key)));
         let incarnation = match (counter_key, counter) {
             (Some(key), Some(counter)) => {
-                let counter = counter.await?.and_then(|bytes| self.open::<Counter>(&key, &bytes));
+                let counter = counter
+                    .await?
+                    .and_then(|bytes| self.open::<Counter>(&key, &bytes));
                 // A store without a counter has lost everything: an incarnation of its own.
                 Some(counter.map_or([0; 16], |counter| counter.incarnation))
             }
@@ -187,14 +209,19 @@ impl Revocation {
         };
         let mut generations: [Option<[u8; 16]>; 5] = [None; 5];
         let mut newest = 0;
-        for (slot, (key, load)) in
-            generations.iter_mut().zip(keys.0.iter().zip([a, b, c, d, e]))
+        for (slot, (key, load)) in generations
+            .iter_mut()
+            .zip(keys.0.iter().zip([a, b, c, d, e]))
         {
-            let (Some(key), Some(load)) = (key, load) else { continue };
+            let (Some(key), Some(load)) = (key, load) else {
+                continue;
+            };
             let Some(bytes) = load.await? else { continue };
             // A mark that cannot be read is a mark all the same.
             let mark = self.open::<Mark>(key, &bytes).unwrap_or(Mark {
-                generation: sha256_of(&[&bytes])[..16].try_into().expect("a hash is longer"),
+                generation: sha256_of(&[&bytes])[..16]
+                    .try_into()
+                    .expect("a hash is longer"),
                 incarnation: [0; 16],
                 n: u64::MAX,
             });
@@ -241,14 +268,22 @@ impl Revocation {
         let key = self.counter_key();
         for _ in 0..ATTEMPTS {
             self.counter().await?;
-            let Some(old) = self.store.load(&key).await? else { continue };
-            let Some(counter) = self.open::<Counter>(&key, &old) else { continue };
+            let Some(old) = self.store.load(&key).await? else {
+                continue;
+            };
+            let Some(counter) = self.open::<Counter>(&key, &old) else {
+                continue;
+            };
             let next = Counter {
                 n: counter.n + 1,
                 renewed: self.clock.now(),
                 ..counter
             };
-            if self.store.swap(&key, &old, self.seal(&key, &next), MARK_TTL).await? {
+            if self
+                .store
+                .swap(&key, &old, self.seal(&key, &next), MARK_TTL)
+                .await?
+            {
                 return Ok(next);
             }
         }
@@ -260,7 +295,11 @@ impl Revocation {
             Target::Instance => sha256_of(&[b"instance", self.sealer.instance()]),
             Target::Session(id) => sha256_of(&[b"session", id]),
             Target::Sid { issuer, sid } => sha256_of(&[b"sid", issuer.as_bytes(), sid.as_bytes()]),
-            Target::SidAndSubject { issuer, sid, subject } => sha256_of(&[
+            Target::SidAndSubject {
+                issuer,
+                sid,
+                subject,
+            } => sha256_of(&[
                 b"sid-sub",
                 issuer.as_bytes(),
                 sid.as_bytes(),
@@ -280,12 +319,17 @@ impl Revocation {
     fn seal<T: Serialize>(&self, key: &Key, value: &T) -> Bytes {
         let plain = postcard::to_allocvec(value).expect("plain fields are encodable");
         let expires = self.clock.now() + MARK_TTL + MARK_TTL;
-        self.sealer.seal(Purpose::Mark, key.as_bytes(), expires, &plain).into()
+        self.sealer
+            .seal(Purpose::Mark, key.as_bytes(), expires, &plain)
+            .into()
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&self, key: &Key, sealed: &[u8]) -> Option<T> {
         let now = self.clock.now();
-        let plain = self.sealer.open(Purpose::Mark, key.as_bytes(), now, sealed).ok()?;
+        let plain = self
+            .sealer
+            .open(Purpose::Mark, key.as_bytes(), now, sealed)
+            .ok()?;
         postcard::from_bytes(&plain).ok()
     }
 }
@@ -314,7 +358,12 @@ mod tests {
     use crate::store::MemoryStore;
 
     fn revocation(store: MemoryStore) -> Revocation {
-        let sealer = Sealer::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".parse::<CookieKeys>().unwrap(), &["a"]);
+        let sealer = Sealer::new(
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+                .parse::<CookieKeys>()
+                .unwrap(),
+            &["a"],
+        );
         Revocation::new(Arc::new(store), sealer, "auth", Arc::new(SystemClock))
     }
 
@@ -327,23 +376,48 @@ mod tests {
         let other = revocation.keys(&[8; 16], "https://op", "bob", Some("sid2"));
         for target in [
             Target::Session(&ID),
-            Target::Subject { issuer: "https://op", subject: "alice" },
-            Target::Sid { issuer: "https://op", sid: "sid1" },
-            Target::SidAndSubject { issuer: "https://op", sid: "sid1", subject: "alice" },
+            Target::Subject {
+                issuer: "https://op",
+                subject: "alice",
+            },
+            Target::Sid {
+                issuer: "https://op",
+                sid: "sid1",
+            },
+            Target::SidAndSubject {
+                issuer: "https://op",
+                sid: "sid1",
+                subject: "alice",
+            },
         ] {
-            let (before, untouched) =
-                (revocation.marks(&keys).await.unwrap(), revocation.marks(&other).await.unwrap());
+            let (before, untouched) = (
+                revocation.marks(&keys).await.unwrap(),
+                revocation.marks(&other).await.unwrap(),
+            );
             revocation.mark(target, MARK_TTL).await.unwrap();
             let after = revocation.marks(&keys).await.unwrap();
-            assert_ne!(before.baseline.generations, after.baseline.generations, "{target:?}");
+            assert_ne!(
+                before.baseline.generations, after.baseline.generations,
+                "{target:?}"
+            );
             let other = revocation.marks(&other).await.unwrap();
-            assert_eq!(untouched.baseline.generations, other.baseline.generations, "{target:?}");
+            assert_eq!(
+                untouched.baseline.generations, other.baseline.generations,
+                "{target:?}"
+            );
         }
         // J39: a pair that does not match ends nobody. J40: the issuer counts.
         let before = revocation.marks(&keys).await.unwrap().baseline;
         for target in [
-            Target::SidAndSubject { issuer: "https://op", sid: "sid1", subject: "bob" },
-            Target::Subject { issuer: "https://other", subject: "alice" },
+            Target::SidAndSubject {
+                issuer: "https://op",
+                sid: "sid1",
+                subject: "bob",
+            },
+            Target::Subject {
+                issuer: "https://other",
+                subject: "alice",
+            },
         ] {
             revocation.mark(target, MARK_TTL).await.unwrap();
             assert_eq!(before, revocation.marks(&keys).await.unwrap().baseline);
@@ -356,7 +430,10 @@ mod tests {
     async fn j48_a_mark_made_during_a_login_does_not_pass_for_an_old_one() {
         let revocation = revocation(MemoryStore::shared_between_pods(Arc::new(SystemClock)));
         let keys = revocation.keys(&ID, "https://op", "alice", None);
-        let target = Target::Subject { issuer: "https://op", subject: "alice" };
+        let target = Target::Subject {
+            issuer: "https://op",
+            subject: "alice",
+        };
         revocation.mark(target, MARK_TTL).await.unwrap();
         let begun = revocation.counter().await.unwrap();
         assert!(revocation.marks(&keys).await.unwrap().predate(Some(begun)));

@@ -83,7 +83,9 @@ impl MemoryStore {
     #[must_use]
     pub fn shared_between_pods(clock: Arc<dyn Clock>) -> Self {
         let mut shared = Self::with_clock(clock, CAPACITY);
-        Arc::get_mut(&mut shared.0).expect("nobody else has it yet").shared = true;
+        Arc::get_mut(&mut shared.0)
+            .expect("nobody else has it yet")
+            .shared = true;
         shared
     }
 
@@ -157,7 +159,10 @@ impl Store for MemoryStore {
         let expires = self.now().saturating_add(ttl);
         StoreFuture::ready(Ok(self.live(key, |entry| match entry {
             Some(entry) if entry.value == *old => {
-                *entry = Entry { value: new, expires };
+                *entry = Entry {
+                    value: new,
+                    expires,
+                };
                 true
             }
             _ => false,
@@ -166,7 +171,10 @@ impl Store for MemoryStore {
 
     fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
         let now = self.now();
-        let entry = self.shard(key).remove(key).filter(|entry| entry.expires > now);
+        let entry = self
+            .shard(key)
+            .remove(key)
+            .filter(|entry| entry.expires > now);
         StoreFuture::ready(Ok(entry.map(|entry| entry.value)))
     }
 

@@ -1,17 +1,17 @@
 //! The store: where pending logins, sessions and revocation marks live when they do not live in
 //! the browser.
 //!
-//! A [`Store`] keeps bytes under keys for a while. It needs to know nothing about logins: values
-//! are sealed before they reach it, with the key as associated data, and keys are hashes, so that
-//! a dump of the store shows nothing and a record cannot be moved to another key.
+//! A [`Store`] keeps bytes under keys for a while. It needs to know nothing about logins: what says
+//! anything is sealed before it reaches the store, with the key as associated data, and keys are
+//! hashes, so that a dump of the store shows nothing and a record cannot be moved to another key.
 //!
-//! | key | value, before sealing |
+//! | key | value |
 //! |---|---|
 //! | `<prefix>:pending:<sha256 of the random part of state>` | postcard of the pending login |
-//! | `<prefix>:spent:<sha256 of the random part of state>` | empty: a sealed login that was used |
+//! | `<prefix>:spent:<sha256 of the random part of state>` | `1` (not sealed): a sealed login that was used |
 //! | `<prefix>:session:<sha256 of the session id>` | postcard of the session |
 //! | `<prefix>:{marks}:<sha256 of whom it ends>` | generation, incarnation, counter, version floor |
-//! | `<prefix>:lease:<sha256 of the session id>` | who refreshes this session just now |
+//! | `<prefix>:lease:<sha256 of the session id>` | 16 random bytes (not sealed): who refreshes the session just now |
 
 mod memory;
 

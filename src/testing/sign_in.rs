@@ -64,7 +64,8 @@ impl SignedIn {
 
     /// Adds a verified e-mail address.
     pub fn email(self, email: impl Into<String>) -> Self {
-        self.claim("email", email.into()).claim("email_verified", true)
+        self.claim("email", email.into())
+            .claim("email_verified", true)
     }
 
     /// Adds a name.
@@ -74,7 +75,10 @@ impl SignedIn {
 
     /// Adds a group.
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        let groups = self.claims.entry("groups").or_insert_with(|| Value::Array(Vec::new()));
+        let groups = self
+            .claims
+            .entry("groups")
+            .or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(groups) = groups {
             groups.push(Value::String(group.into()));
         }

@@ -1,6 +1,10 @@
 //! A browser without a window: cookies, redirects, and the headers browsers send.
 
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
+#![allow(
+    clippy::wrong_self_convention,
+    reason = "a browser goes to the provider"
+)]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -101,7 +105,10 @@ impl World {
             text
         };
         let router = Router::new()
-            .route("/claims", get(async |identity: Identity| axum::Json(identity.claims().clone())))
+            .route(
+                "/claims",
+                get(async |identity: Identity| axum::Json(identity.claims().clone())),
+            )
             .fallback(any(handler))
             .layer(layer.clone());
         BoxCloneSyncService::new(router)
@@ -146,7 +153,7 @@ impl Browser {
     /// Sends a request as it is, with the cookies of this browser, and keeps what is set.
     pub async fn send(&mut self, mut request: Request) -> Reply {
         let path = request.uri().path().to_owned();
-        for value in self.jar.header(&path) {
+        if let Some(value) = self.jar.header(&path) {
             request.headers_mut().append(COOKIE, value.parse().unwrap());
         }
         let reply = send(&self.app, request).await;
@@ -162,8 +169,12 @@ impl Browser {
     /// Submits a form of a page of this origin.
     pub async fn post(&mut self, path: &str) -> Reply {
         let mut request = navigation(Method::POST, path);
-        request.headers_mut().insert("sec-fetch-site", "same-origin".parse().unwrap());
-        request.headers_mut().insert("origin", self.origin.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("sec-fetch-site", "same-origin".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("origin", self.origin.parse().unwrap());
         self.send(request).await
     }
 
@@ -203,7 +214,11 @@ impl Browser {
             }
             let location = reply.location();
             let path = if location.starts_with(self.provider.issuer()) {
-                let back = self.provider.authorize_as(&location, &self.user).await.unwrap();
+                let back = self
+                    .provider
+                    .authorize_as(&location, &self.user)
+                    .await
+                    .unwrap();
                 self.local(&back)
             } else {
                 self.local(&location)
@@ -230,12 +245,15 @@ impl Browser {
 impl Reply {
     pub fn location(&self) -> String {
         let location = self.headers.get(LOCATION);
-        let location = location.unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body));
+        let location =
+            location.unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body));
         location.to_str().unwrap().to_owned()
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The name of the page, from its `data-page`.
@@ -267,7 +285,10 @@ impl Jar {
             let text = value.to_str().unwrap();
             let mut parts = text.split("; ");
             let (name, value) = parts.next().unwrap().split_once('=').unwrap();
-            assert!(name.len() + value.len() <= 4096, "{name} is too large for a browser");
+            assert!(
+                name.len() + value.len() <= 4096,
+                "{name} is too large for a browser"
+            );
             let mut path = "/".to_owned();
             let mut gone = false;
             for part in parts {
@@ -304,12 +325,18 @@ impl Jar {
 
     /// The value of the first cookie whose name ends so (`-s`, `-n`, `-o`).
     pub fn ending(&self, end: &str) -> Option<&str> {
-        self.0.iter().find(|((name, _), _)| name.ends_with(end)).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|((name, _), _)| name.ends_with(end))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The cookies of pending logins.
     pub fn pending(&self) -> usize {
-        self.0.keys().filter(|(name, _)| name.contains("-p-")).count()
+        self.0
+            .keys()
+            .filter(|(name, _)| name.contains("-p-"))
+            .count()
     }
 }
 
@@ -371,6 +398,8 @@ pub fn with_parameter(url: &str, name: &str, value: Option<&str>) -> String {
     if let Some(value) = value {
         pairs.push((name.to_owned(), value.to_owned()));
     }
-    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish();
     format!("{path}?{query}")
 }

@@ -1,0 +1,9 @@
+//! What needs parts that are installed: the certified provider and the real browser.
+//!
+//! `scripts/test` installs them and runs these; plain `cargo test` leaves them out and says so.
+
+mod browser;
+mod parts;
+mod provider;
+#[path = "../support/mod.rs"]
+mod support;
