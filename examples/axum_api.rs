@@ -17,9 +17,7 @@ use tower_pkce_auth::{ClientId, ClientSecret, Identity, PkceAuthLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listen = std::env::args()
-        .nth(2)
-        .unwrap_or_else(|| "127.0.0.1:8081".to_owned());
+    let listen = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
     let listener = tokio::net::TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
 
@@ -32,9 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // The mount: the router is nested under /app, and the layer sits inside.
         format!("http://{address}/app").parse()?,
     )
-    .client_secret(ClientSecret::new(
-        provider.client_secret().unwrap_or_default(),
-    ))
+    .client_secret(ClientSecret::new(provider.client_secret().unwrap_or_default()))
     .scope("profile")
     .open("GET /api/status".parse()?)
     .optional("/".parse()?)

@@ -20,9 +20,7 @@ use tower_pkce_auth::{ClientId, ClientSecret, Identity, PkceAuthLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listen = std::env::args()
-        .nth(2)
-        .unwrap_or_else(|| "127.0.0.1:8082".to_owned());
+    let listen = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:8082".to_owned());
     let listener = tokio::net::TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
     let provider = TestProvider::builder().auto_sign_in(None).start().await?;
@@ -32,9 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ClientId::new(provider.client_id()),
         format!("http://{address}").parse()?,
     )
-    .client_secret(ClientSecret::new(
-        provider.client_secret().unwrap_or_default(),
-    ))
+    .client_secret(ClientSecret::new(provider.client_secret().unwrap_or_default()))
     .open("/public".parse()?)
     .build()?;
     let service = layer.layer(service_fn(greet));

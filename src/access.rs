@@ -40,16 +40,9 @@ pub(crate) fn kind(method: &Method, headers: &HeaderMap) -> Kind {
     if method == Method::OPTIONS {
         let preflight =
             headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        return if preflight {
-            Kind::Preflight
-        } else {
-            Kind::Script
-        };
+        return if preflight { Kind::Preflight } else { Kind::Script };
     }
-    if ["sec-purpose", "purpose", "x-moz"]
-        .iter()
-        .any(|name| is_speculative(headers, name))
-    {
+    if ["sec-purpose", "purpose", "x-moz"].iter().any(|name| is_speculative(headers, name)) {
         return Kind::Speculative;
     }
     if text(headers, "hx-request").is_some_and(|value| value == "true") {
@@ -59,10 +52,7 @@ pub(crate) fn kind(method: &Method, headers: &HeaderMap) -> Kind {
     if method != Method::GET && method != Method::POST {
         return Kind::Script;
     }
-    match (
-        text(headers, "sec-fetch-mode"),
-        text(headers, "sec-fetch-dest"),
-    ) {
+    match (text(headers, "sec-fetch-mode"), text(headers, "sec-fetch-dest")) {
         (Some("navigate"), None | Some("document")) => Kind::Navigation,
         (Some("navigate"), Some(_)) => Kind::Embedded,
         (Some(_), _) => Kind::Script,
@@ -139,50 +129,25 @@ mod tests {
         for (method, headers, expected) in [
             (
                 "GET",
-                &[
-                    ("sec-fetch-mode", "navigate"),
-                    ("sec-fetch-dest", "document"),
-                ][..],
+                &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")][..],
                 Kind::Navigation,
             ),
             (
                 "POST",
-                &[
-                    ("sec-fetch-mode", "navigate"),
-                    ("sec-fetch-dest", "document"),
-                ],
+                &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
                 Kind::Navigation,
             ),
             ("GET", &[("sec-fetch-mode", "navigate")], Kind::Navigation),
-            (
-                "GET",
-                &[("accept", "text/html,*/*;q=0.8")],
-                Kind::Navigation,
-            ),
+            ("GET", &[("accept", "text/html,*/*;q=0.8")], Kind::Navigation),
             ("GET", &[("accept", "TEXT/HTML;q=0.9")], Kind::Navigation),
             ("GET", &[("accept", "*/*")], Kind::Script),
             ("GET", &[], Kind::Script),
+            ("GET", &[("accept", "application/json, text/htmlx")], Kind::Script),
+            ("GET", &[("accept", "text/html"), ("sec-fetch-mode", "cors")], Kind::Script),
+            ("GET", &[("accept", "text/html"), ("sec-fetch-mode", "no-cors")], Kind::Script),
             (
                 "GET",
-                &[("accept", "application/json, text/htmlx")],
-                Kind::Script,
-            ),
-            (
-                "GET",
-                &[("accept", "text/html"), ("sec-fetch-mode", "cors")],
-                Kind::Script,
-            ),
-            (
-                "GET",
-                &[("accept", "text/html"), ("sec-fetch-mode", "no-cors")],
-                Kind::Script,
-            ),
-            (
-                "GET",
-                &[
-                    ("accept", "text/html"),
-                    ("x-requested-with", "XMLHttpRequest"),
-                ],
+                &[("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")],
                 Kind::Script,
             ),
             (
@@ -200,82 +165,33 @@ mod tests {
             ("PUT", &[("accept", "text/html")], Kind::Script),
             (
                 "GET",
-                &[
-                    ("accept", "text/html"),
-                    ("sec-purpose", "prefetch;prerender"),
-                ],
+                &[("accept", "text/html"), ("sec-purpose", "prefetch;prerender")],
                 Kind::Speculative,
             ),
-            (
-                "GET",
-                &[("accept", "text/html"), ("purpose", "prefetch")],
-                Kind::Speculative,
-            ),
+            ("GET", &[("accept", "text/html"), ("purpose", "prefetch")], Kind::Speculative),
             (
                 "OPTIONS",
-                &[
-                    ("origin", "https://a"),
-                    ("access-control-request-method", "PUT"),
-                ],
+                &[("origin", "https://a"), ("access-control-request-method", "PUT")],
                 Kind::Preflight,
             ),
             ("OPTIONS", &[("origin", "https://a")], Kind::Script),
             ("OPTIONS", &[("accept", "text/html")], Kind::Script),
+            ("GET", &[("hx-request", "true"), ("accept", "text/html")], Kind::Htmx),
             (
                 "GET",
-                &[("hx-request", "true"), ("accept", "text/html")],
-                Kind::Htmx,
-            ),
-            (
-                "GET",
-                &[
-                    ("connection", "keep-alive, Upgrade"),
-                    ("upgrade", "websocket"),
-                ],
+                &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")],
                 Kind::Upgrade,
             ),
-            (
-                "GET",
-                &[("upgrade", "websocket"), ("accept", "text/html")],
-                Kind::Navigation,
-            ),
+            ("GET", &[("upgrade", "websocket"), ("accept", "text/html")], Kind::Navigation),
             ("CONNECT", &[], Kind::Upgrade),
             ("POST", &[("content-type", "application/grpc")], Kind::Grpc),
-            (
-                "POST",
-                &[("content-type", "application/GRPC+proto")],
-                Kind::Grpc,
-            ),
-            (
-                "POST",
-                &[("content-type", "application/grpc;charset=x")],
-                Kind::Grpc,
-            ),
-            (
-                "POST",
-                &[("content-type", "application/grpc-web")],
-                Kind::GrpcWeb,
-            ),
-            (
-                "POST",
-                &[("content-type", "application/grpc-web-text+proto")],
-                Kind::GrpcWeb,
-            ),
-            (
-                "POST",
-                &[("content-type", "application/grpcx")],
-                Kind::Script,
-            ),
-            (
-                "POST",
-                &[("content-type", "text/plain; application/grpc")],
-                Kind::Script,
-            ),
-            (
-                "POST",
-                &[("content-type", "application/grpc-websocket")],
-                Kind::Script,
-            ),
+            ("POST", &[("content-type", "application/GRPC+proto")], Kind::Grpc),
+            ("POST", &[("content-type", "application/grpc;charset=x")], Kind::Grpc),
+            ("POST", &[("content-type", "application/grpc-web")], Kind::GrpcWeb),
+            ("POST", &[("content-type", "application/grpc-web-text+proto")], Kind::GrpcWeb),
+            ("POST", &[("content-type", "application/grpcx")], Kind::Script),
+            ("POST", &[("content-type", "text/plain; application/grpc")], Kind::Script),
+            ("POST", &[("content-type", "application/grpc-websocket")], Kind::Script),
         ] {
             assert_eq!(kind_of(method, headers), expected, "{method} {headers:?}");
         }

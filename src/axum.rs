@@ -37,11 +37,7 @@ impl<S: Sync> FromRequestParts<S> for Identity {
     type Rejection = NotBehindLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or(NotBehindLayer)
+        parts.extensions.get::<Self>().cloned().ok_or(NotBehindLayer)
     }
 }
 

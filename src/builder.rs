@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -28,9 +29,9 @@ use crate::service::Gate;
 use crate::session::keeper::{self, Keeper};
 use crate::session::refresh::AfterCrash;
 use crate::session::refresher::Refresher;
-use crate::session::revocation::Revocation;
+use crate::session::revocation::{MARK_TTL, Revocation};
 use crate::session::{Lifetimes, Sessions};
-use crate::store::{MemoryStore, Store};
+use crate::store::{BoundedStore, MemoryStore, Store};
 
 /// Sets up a [`PkceAuthLayer`]; every setting has a default that is safe on a network.
 ///
@@ -87,6 +88,7 @@ pub struct Builder<R = Pages> {
     anonymous_on_outage: bool,
     cookie_keys: Option<CookieKeys>,
     store: Option<Arc<dyn Store>>,
+    store_time_out: Duration,
     store_prefix: String,
     sessions: Option<Sessions>,
     pending: Option<Pending>,
@@ -103,8 +105,8 @@ pub struct Builder<R = Pages> {
 
 /// No leeway for clocks may exceed this: a token that expired longer ago is expired.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
-/// Browsers forget cookies after 400 days, whatever they are told.
-const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 3600);
+/// No session outlives the marks that may end it.
+const MAX_LIFETIME: Duration = MARK_TTL;
 
 impl Builder {
     pub(crate) fn new(issuer: Issuer, client_id: ClientId, public_url: PublicUrl) -> Self {
@@ -132,10 +134,7 @@ impl Builder {
             open: Vec::new(),
             optional: Vec::new(),
             health: false,
-            claims: DEFAULT_CLAIMS
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect(),
+            claims: DEFAULT_CLAIMS.iter().map(|name| (*name).to_owned()).collect(),
             identity_headers: Vec::new(),
             csrf_header: None,
             forward_authorization: false,
@@ -143,6 +142,7 @@ impl Builder {
             anonymous_on_outage: false,
             cookie_keys: None,
             store: None,
+            store_time_out: Duration::from_secs(1),
             store_prefix: "auth".to_owned(),
             sessions: None,
             pending: None,
@@ -195,6 +195,7 @@ impl Builder {
             anonymous_on_outage: self.anonymous_on_outage,
             cookie_keys: self.cookie_keys,
             store: self.store,
+            store_time_out: self.store_time_out,
             store_prefix: self.store_prefix,
             sessions: self.sessions,
             pending: self.pending,
@@ -389,6 +390,12 @@ impl<R> Builder<R> {
         self
     }
 
+    /// Sets how long one call of the store may take; it counts as away then. Default: 1 s.
+    pub const fn store_timeout(mut self, time_out: Duration) -> Self {
+        self.store_time_out = time_out;
+        self
+    }
+
     /// Sets what the keys in the store begin with. Default: `auth`.
     pub fn store_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.store_prefix = prefix.into();
@@ -500,9 +507,7 @@ impl<R> Builder<R> {
             }
         };
         let issuer_url = url::Url::parse(self.issuer.as_str()).ok();
-        let plain = issuer_url
-            .as_ref()
-            .is_some_and(|url| url.scheme() == "http");
+        let plain = issuer_url.as_ref().is_some_and(|url| url.scheme() == "http");
         let local = issuer_url.as_ref().is_some_and(is_loopback);
         if plain && !(allow_http && local) && self.endpoints.is_none() {
             problems.push(format!(
@@ -543,26 +548,24 @@ impl<R> Builder<R> {
                 self.public_url
             ));
         }
-        if !is_plain(&self.prefix) || self.prefix.len() < 2 || self.prefix.ends_with('/') {
-            problem(format!(
-                "prefix {:?}: a plain path such as \"/auth\" is needed",
-                self.prefix
-            ));
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
+        if !is_plain(&self.prefix)
+            || !self.prefix.bytes().all(plain)
+            || self.prefix.len() < 2
+            || self.prefix.ends_with('/')
+        {
+            problem(format!("prefix {:?}: a plain path such as \"/auth\" is needed", self.prefix));
         }
         for (name, value) in &self.extra_parameters {
             if RESERVED.contains(&name.as_str()) {
-                problem(format!(
-                    "extra parameter {name:?} = {value:?}: the layer sets it itself"
-                ));
+                problem(format!("extra parameter {name:?} = {value:?}: the layer sets it itself"));
             }
         }
         for scope in &self.scopes {
             let valid =
                 |b: u8| b == b'!' || (b'#'..=b'[').contains(&b) || (b']'..=b'~').contains(&b);
             if scope.is_empty() || !scope.bytes().all(valid) {
-                problem(format!(
-                    "scope {scope:?}: one word of RFC 6749 section 3.3 is needed"
-                ));
+                problem(format!("scope {scope:?}: one word of RFC 6749 section 3.3 is needed"));
             }
         }
         let store = self.store.as_ref();
@@ -573,24 +576,15 @@ impl<R> Builder<R> {
             problem("pending logins: no store is given to keep them in".into());
         }
         if self.store_prefix.is_empty()
-            || !self
-                .store_prefix
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            || !self.store_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         {
-            problem(format!(
-                "store prefix {:?}: letters, digits, `-_.`",
-                self.store_prefix
-            ));
+            problem(format!("store prefix {:?}: letters, digits, `-_.`", self.store_prefix));
         }
         if self.leeway > MAX_LEEWAY {
             problem(format!("leeway {:?}: at most {MAX_LEEWAY:?}", self.leeway));
         }
         if self.max_cookie_bytes > 12 * 1024 || self.max_cookie_bytes < 512 {
-            problem(format!(
-                "cookie bytes {}: from 512 to 12288",
-                self.max_cookie_bytes
-            ));
+            problem(format!("cookie bytes {}: from 512 to 12288", self.max_cookie_bytes));
         }
         let second = Duration::from_secs(1);
         for (name, value) in [
@@ -599,11 +593,13 @@ impl<R> Builder<R> {
             ("absolute lifetime", self.lifetimes.absolute),
         ] {
             if value < second || value > MAX_LIFETIME {
-                problem(format!("{name} {value:?}: from 1 s to 400 days"));
+                problem(format!("{name} {value:?}: from 1 s to 30 days"));
             }
         }
-        if self.time_out.is_zero() {
-            problem("provider time-out: zero lets no call succeed".into());
+        for (name, time_out) in [("provider", self.time_out), ("store", self.store_time_out)] {
+            if time_out.is_zero() {
+                problem(format!("{name} time-out: zero lets no call succeed"));
+            }
         }
     }
 
@@ -617,17 +613,13 @@ impl<R> Builder<R> {
             tracing::warn!("no cookie keys given: sessions end with this process");
             CookieKeys::random()
         });
-        let shared = self.store.as_ref().is_some_and(|store| store.shared());
-        let sessions = self.sessions.unwrap_or(if shared {
-            Sessions::Stored
-        } else {
-            Sessions::Sealed
-        });
-        let pending = self.pending.unwrap_or(if shared {
-            Pending::Store
-        } else {
-            Pending::Sealed
-        });
+        let bounded =
+            |store| -> Arc<dyn Store> { Arc::new(BoundedStore::new(store, self.store_time_out)) };
+        let store = self.store.map(bounded);
+        let shared = store.as_ref().is_some_and(|store| store.shared());
+        let sessions =
+            self.sessions.unwrap_or(if shared { Sessions::Stored } else { Sessions::Sealed });
+        let pending = self.pending.unwrap_or(if shared { Pending::Store } else { Pending::Sealed });
         if shared && pending == Pending::Memory {
             tracing::warn!("pending logins in memory: a callback must reach the pod of its start");
         }
@@ -635,6 +627,8 @@ impl<R> Builder<R> {
         let sealer = Sealer::new(
             keys,
             &[
+                // Another provider is another application: its logins and sessions are not ours.
+                self.issuer.as_str(),
                 self.client_id.as_str(),
                 self.public_url.origin(),
                 self.public_url.mount(),
@@ -660,9 +654,7 @@ impl<R> Builder<R> {
                 client_id: self.client_id,
                 client_secret: self.client_secret,
                 client_auth: self.client_auth,
-                redirect_uri: self
-                    .public_url
-                    .absolute(&format!("{}/callback", self.prefix)),
+                redirect_uri: self.public_url.absolute(&format!("{}/callback", self.prefix)),
                 // `openidconnect` adds `openid` itself.
                 scopes: scopes.split_off(1),
                 extra_parameters: self.extra_parameters,
@@ -680,11 +672,11 @@ impl<R> Builder<R> {
             clock.clone(),
         ));
         // Marks need a place even where there is no store: a logout then holds in this process.
-        let marks: Arc<dyn Store> = self
-            .store
+        let marks: Arc<dyn Store> = store
             .clone()
             .unwrap_or_else(|| Arc::new(MemoryStore::with_clock(clock.clone(), 1_000_000)));
-        let revocation = Revocation::new(marks, sealer.clone(), &self.store_prefix, clock.clone());
+        let revocation =
+            Revocation::new(marks, *sealer.instance(), &self.store_prefix, clock.clone());
         let keeper = Arc::new(Keeper::new(
             keeper::Settings {
                 kind: sessions,
@@ -695,22 +687,22 @@ impl<R> Builder<R> {
                 revocation_grace: self.revocation_grace,
                 cache_capacity: self.cached_sessions,
             },
-            self.store.clone(),
+            store.clone(),
             revocation,
             sealer.clone(),
             cookies.clone(),
             clock.clone(),
         ));
-        let refresher = Arc::new(Refresher {
-            keeper: keeper.clone(),
-            provider: provider.clone(),
-            clock: clock.clone(),
-            after_crash: self.after_crash,
-            claims: self.claims.clone(),
-        });
+        let refresher = Arc::new(Refresher::new(
+            keeper.clone(),
+            provider.clone(),
+            clock.clone(),
+            self.after_crash,
+            self.claims.clone(),
+        ));
         let pending = PendingLogins::new(pending::Settings {
             kind: pending,
-            store: self.store,
+            store,
             sealer,
             cookies: cookies.clone(),
             clock: clock.clone(),
@@ -740,6 +732,7 @@ impl<R> Builder<R> {
                 prefix: self.prefix,
                 claims: self.claims,
                 csrf_header: self.csrf_header,
+                endings: AtomicUsize::new(0),
             }),
             gate: Arc::new(gate),
             responder: self.responder,
@@ -748,10 +741,7 @@ impl<R> Builder<R> {
 }
 
 #[cfg(feature = "hyper-client")]
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "without the feature there is none"
-)]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
 fn default_client() -> Option<Arc<dyn HttpClient>> {
     Some(Arc::new(crate::oidc::hyper_client::HyperClient::new()))
 }

@@ -84,14 +84,12 @@ impl Cookies {
         &'a self,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (Own<'a>, &'a [u8])> {
-        headers
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|field| pairs(field.as_bytes()))
-            .filter_map(|pair| {
+        headers.get_all(COOKIE).iter().flat_map(|field| pairs(field.as_bytes())).filter_map(
+            |pair| {
                 let (name, value) = split_pair(pair)?;
                 Some((self.own(name)?, value))
-            })
+            },
+        )
     }
 
     /// Tells whether a cookie name is one of ours, exactly as we write it.
@@ -113,9 +111,7 @@ impl Cookies {
             [b'-', b's', digit @ b'1'..=b'4'] => Some(Own::Session(usize::from(digit - b'0'))),
             [b'-', b'p', b'-', id @ ..] if id.len() == PENDING_ID => {
                 let id = std::str::from_utf8(id).ok()?;
-                id.bytes()
-                    .all(|b| b.is_ascii_hexdigit())
-                    .then_some(Own::Pending(id))
+                id.bytes().all(|b| b.is_ascii_hexdigit()).then_some(Own::Pending(id))
             }
             _ => None,
         }
@@ -130,8 +126,7 @@ impl Cookies {
                 head.eq_ignore_ascii_case(prefix).then_some(rest)
             })
             .unwrap_or(name);
-        bare.strip_prefix(self.base.as_bytes())
-            .is_some_and(|rest| rest.first() == Some(&b'-'))
+        bare.strip_prefix(self.base.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'-'))
     }
 
     /// Removes our cookies from a request; the others stay as they came, byte for byte.
@@ -163,10 +158,7 @@ impl Cookies {
         let without = |field: &HeaderValue| {
             let others = || pairs(field.as_bytes()).filter(|pair| !ours(pair));
             // The exact size, so that the bytes become the value as they are.
-            let size = others()
-                .map(|pair| pair.len() + 2)
-                .sum::<usize>()
-                .checked_sub(2)?;
+            let size = others().map(|pair| pair.len() + 2).sum::<usize>().checked_sub(2)?;
             let mut kept = Vec::with_capacity(size);
             for pair in others() {
                 if !kept.is_empty() {
@@ -196,7 +188,12 @@ impl Cookies {
     /// Tells whether a `Set-Cookie` of the inner service bears one of our names.
     pub(crate) fn is_forged(&self, set_cookie: &HeaderValue) -> bool {
         let pair = pairs(set_cookie.as_bytes()).next().unwrap_or_default();
-        split_pair(pair).is_some_and(|(name, _)| self.resembles_ours(name))
+        // Browsers send a cookie without a name as its value alone, which may look like a pair.
+        match split_pair(pair) {
+            Some((b"", value)) => self.resembles_ours(value.trim_ascii()),
+            Some((name, _)) => self.resembles_ours(name.trim_ascii()),
+            None => self.resembles_ours(pair),
+        }
     }
 
     /// Builds the `Set-Cookie` that sets a cookie for `max_age`.
@@ -220,11 +217,7 @@ impl Cookies {
             .path(path)
             .http_only(true)
             .secure(self.secure || cross_site)
-            .same_site(if cross_site {
-                SameSite::None
-            } else {
-                SameSite::Lax
-            })
+            .same_site(if cross_site { SameSite::None } else { SameSite::Lax })
             .max_age(cookie::time::Duration::seconds(seconds))
             .build();
         let mut value = HeaderValue::from_str(&cookie.to_string())
@@ -300,28 +293,16 @@ mod tests {
     fn h24_ours_are_stripped_and_the_others_stay() {
         let cookies = cookies(true);
         for (case, fields, left) in [
-            (
-                "none of ours",
-                &[&b"a=b;c=\xff; d"[..]][..],
-                &[&b"a=b;c=\xff; d"[..]][..],
-            ),
+            ("none of ours", &[&b"a=b;c=\xff; d"[..]][..], &[&b"a=b;c=\xff; d"[..]][..]),
             ("only ours", &[b"__Host-auth_ababab-s=x"], &[]),
-            (
-                "mixed",
-                &[b"a=b; __Host-auth_ababab-s=x; c=d"],
-                &[b"a=b; c=d"],
-            ),
+            ("mixed", &[b"a=b; __Host-auth_ababab-s=x; c=d"], &[b"a=b; c=d"]),
             ("bare name", &[b"auth_ababab-s=x; c=d"], &[b"c=d"]),
             (
                 "odd prefixes",
                 &[b"__host-auth_ababab-x=1; __Secure-auth_ababab-o=2; e=f"],
                 &[b"e=f"],
             ),
-            (
-                "two fields",
-                &[b"__Host-auth_ababab-s=x", b"a=b"],
-                &[b"a=b"],
-            ),
+            ("two fields", &[b"__Host-auth_ababab-s=x", b"a=b"], &[b"a=b"]),
             ("no value", &[b"__Host-auth_ababab-s; a=b"], &[b"a=b"]),
             (
                 "a neighbour",
@@ -331,11 +312,7 @@ mod tests {
         ] {
             let mut headers = headers(fields);
             cookies.strip(&mut headers);
-            let kept: Vec<_> = headers
-                .get_all(COOKIE)
-                .iter()
-                .map(HeaderValue::as_bytes)
-                .collect();
+            let kept: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
             assert_eq!(kept, left, "{case}");
         }
     }
@@ -343,21 +320,9 @@ mod tests {
     #[test]
     fn b13_h03_b20_removal_has_the_attributes_of_setting() {
         for (cookies, own, attributes) in [
-            (
-                cookies(true),
-                Own::Session(0),
-                "HttpOnly; SameSite=Lax; Secure; Path=/",
-            ),
-            (
-                cookies(false),
-                Own::Notice,
-                "HttpOnly; SameSite=Lax; Path=/",
-            ),
-            (
-                cookies(true),
-                Own::LogoutHint,
-                "HttpOnly; SameSite=Lax; Secure; Path=/auth/logout",
-            ),
+            (cookies(true), Own::Session(0), "HttpOnly; SameSite=Lax; Secure; Path=/"),
+            (cookies(false), Own::Notice, "HttpOnly; SameSite=Lax; Path=/"),
+            (cookies(true), Own::LogoutHint, "HttpOnly; SameSite=Lax; Secure; Path=/auth/logout"),
             (
                 Cookies::new(&[1; 32], false, true, "/x"),
                 Own::Pending("0123456789abcdef"),
@@ -366,10 +331,7 @@ mod tests {
         ] {
             let name = cookies.name(own);
             let set = cookies.set(own, "v", Duration::from_secs(60));
-            assert_eq!(
-                set.to_str().unwrap(),
-                format!("{name}=v; {attributes}; Max-Age=60")
-            );
+            assert_eq!(set.to_str().unwrap(), format!("{name}=v; {attributes}; Max-Age=60"));
             assert_eq!(
                 cookies.remove(own).to_str().unwrap(),
                 format!("{name}=; {attributes}; Max-Age=0")
@@ -385,12 +347,11 @@ mod tests {
             ("auth_ababab-p-0=x", true),
             ("theme=dark; Path=/", false),
             ("x=__Host-auth_ababab-s=1", false),
+            ("=auth_ababab-s=1; Path=/", true),
+            ("auth_ababab-s", true),
+            ("auth_ababab-s =1", true),
         ] {
-            assert_eq!(
-                cookies.is_forged(&HeaderValue::from_static(set)),
-                forged,
-                "{set}"
-            );
+            assert_eq!(cookies.is_forged(&HeaderValue::from_static(set)), forged, "{set}");
         }
     }
 }

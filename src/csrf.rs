@@ -43,9 +43,9 @@ pub(crate) fn judge(
     }
 }
 
-/// Tells whether a request says that another site caused it.
-pub(crate) fn is_cross_site(headers: &HeaderMap) -> bool {
-    text(headers, "sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"))
+/// Tells whether a request says that no other site caused it.
+pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
+    text(headers, "sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "none"))
 }
 
 #[cfg(test)]
@@ -57,43 +57,16 @@ mod tests {
         let custom = HeaderName::from_static("x-csrf");
         for (method, upgrade, headers, custom, ok) in [
             ("GET", false, &[][..], None, true),
-            (
-                "HEAD",
-                false,
-                &[("sec-fetch-site", "cross-site")],
-                None,
-                true,
-            ),
+            ("HEAD", false, &[("sec-fetch-site", "cross-site")], None, true),
             ("POST", false, &[], None, false),
-            (
-                "POST",
-                false,
-                &[("sec-fetch-site", "same-origin")],
-                None,
-                true,
-            ),
+            ("POST", false, &[("sec-fetch-site", "same-origin")], None, true),
             ("POST", false, &[("sec-fetch-site", "none")], None, true),
+            ("POST", false, &[("sec-fetch-site", "same-site")], None, false),
+            ("POST", false, &[("sec-fetch-site", "cross-site")], None, false),
             (
                 "POST",
                 false,
-                &[("sec-fetch-site", "same-site")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[("sec-fetch-site", "cross-site")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[
-                    ("sec-fetch-site", "cross-site"),
-                    ("origin", "https://rp.example"),
-                ],
+                &[("sec-fetch-site", "cross-site"), ("origin", "https://rp.example")],
                 None,
                 false,
             ),
@@ -101,77 +74,20 @@ mod tests {
             (
                 "POST",
                 false,
-                &[
-                    ("sec-fetch-site", "same-origin"),
-                    ("sec-fetch-site", "cross-site"),
-                ],
+                &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")],
                 None,
                 false,
             ),
-            (
-                "POST",
-                false,
-                &[("sec-fetch-site", "same-origin"), ("origin", "null")],
-                None,
-                true,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "https://rp.example")],
-                None,
-                true,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "https://rp.example/")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "https://RP.example")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "https://rp.example:443")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "http://rp.example")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "https://b.rp.example")],
-                None,
-                false,
-            ),
-            (
-                "POST",
-                false,
-                &[("origin", "https://rp.example.evil")],
-                None,
-                false,
-            ),
+            ("POST", false, &[("sec-fetch-site", "same-origin"), ("origin", "null")], None, true),
+            ("POST", false, &[("origin", "https://rp.example")], None, true),
+            ("POST", false, &[("origin", "https://rp.example/")], None, false),
+            ("POST", false, &[("origin", "https://RP.example")], None, false),
+            ("POST", false, &[("origin", "https://rp.example:443")], None, false),
+            ("POST", false, &[("origin", "http://rp.example")], None, false),
+            ("POST", false, &[("origin", "https://b.rp.example")], None, false),
+            ("POST", false, &[("origin", "https://rp.example.evil")], None, false),
             ("POST", false, &[("origin", "null")], None, false),
-            (
-                "POST",
-                false,
-                &[("origin", "https://rp.example, https://evil")],
-                None,
-                false,
-            ),
+            ("POST", false, &[("origin", "https://rp.example, https://evil")], None, false),
             (
                 "POST",
                 false,
@@ -184,13 +100,7 @@ mod tests {
             ("BREW", false, &[], None, false),
             ("POST", false, &[("x-csrf", "1")], None, false),
             ("POST", false, &[("x-csrf", "1")], Some(&custom), true),
-            (
-                "POST",
-                false,
-                &[("x-csrf", "1"), ("origin", "https://evil")],
-                Some(&custom),
-                false,
-            ),
+            ("POST", false, &[("x-csrf", "1"), ("origin", "https://evil")], Some(&custom), false),
             (
                 "POST",
                 false,
@@ -202,13 +112,7 @@ mod tests {
             ("GET", true, &[("x-csrf", "1")], Some(&custom), false),
             ("GET", true, &[("origin", "https://rp.example")], None, true),
             ("GET", true, &[("origin", "https://evil")], None, false),
-            (
-                "GET",
-                true,
-                &[("sec-fetch-site", "same-origin")],
-                None,
-                true,
-            ),
+            ("GET", true, &[("sec-fetch-site", "same-origin")], None, true),
         ] {
             let mut map = HeaderMap::new();
             for (name, value) in headers {

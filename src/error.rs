@@ -97,18 +97,14 @@ impl ErrorKind {
             Self::Internal => ("internal", Inside, StatusCode::INTERNAL_SERVER_ERROR),
             Self::IssuerMismatch => ("issuer_mismatch", Visitor, StatusCode::BAD_REQUEST),
             Self::LoginExpired => ("login_expired", Visitor, StatusCode::BAD_REQUEST),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                Visitor,
-                StatusCode::METHOD_NOT_ALLOWED,
-            ),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", Visitor, StatusCode::METHOD_NOT_ALLOWED)
+            }
             Self::NotSignedIn => ("not_signed_in", Visitor, StatusCode::UNAUTHORIZED),
             Self::ProviderError => ("provider_error", Provider, StatusCode::BAD_GATEWAY),
-            Self::ProviderUnavailable => (
-                "provider_unavailable",
-                Provider,
-                StatusCode::SERVICE_UNAVAILABLE,
-            ),
+            Self::ProviderUnavailable => {
+                ("provider_unavailable", Provider, StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::SessionTooLarge => ("session_too_large", Provider, StatusCode::BAD_GATEWAY),
             Self::SignedOutMeanwhile => ("signed_out_meanwhile", Visitor, StatusCode::BAD_REQUEST),
             Self::StateMalformed => ("state_malformed", Visitor, StatusCode::BAD_REQUEST),
@@ -156,12 +152,7 @@ impl fmt::Display for Reference {
 impl AuthError {
     /// Makes a refusal with a detail code, which names the check that failed.
     pub(crate) fn new(kind: ErrorKind, detail: &'static str) -> Self {
-        Self {
-            kind,
-            detail,
-            hint: None,
-            reference: random(),
-        }
+        Self { kind, detail, hint: None, reference: random() }
     }
 
     /// Adds one line that says what to try.
@@ -204,12 +195,7 @@ impl AuthError {
                 tracing::debug!(reason = code, detail, reference, "request refused");
             }
             Blame::Provider => {
-                tracing::warn!(
-                    reason = code,
-                    detail,
-                    reference,
-                    "sign-in failed at the provider"
-                );
+                tracing::warn!(reason = code, detail, reference, "sign-in failed at the provider");
             }
             Blame::Inside => {
                 tracing::error!(reason = code, detail, reference, "something inside broke");
@@ -223,13 +209,7 @@ impl AuthError {
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} (reference {})",
-            self.kind.code(),
-            self.detail,
-            Reference(self.reference)
-        )
+        write!(f, "{}: {} (reference {})", self.kind.code(), self.detail, Reference(self.reference))
     }
 }
 

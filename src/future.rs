@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Buf as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SET_COOKIE, VARY};
@@ -14,11 +15,10 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::cookies::Cookies;
 use crate::flow::{self, Core, Form};
 use crate::paths::Endpoint;
 use crate::respond::{Answer, Respond};
-use crate::service::{Gate, Lookup, PkceAuth, Verdict, admit};
+use crate::service::{Admission, Gate, Lookup, PkceAuth, Verdict, admit};
 
 /// A form of the provider's is small; more than this is not read.
 const MAX_FORM: usize = 64 * 1024;
@@ -55,7 +55,7 @@ pin_project! {
 struct Waiting<S, R, B> {
     service: S,
     request: Request<B>,
-    optional: bool,
+    admission: Admission,
     core: Arc<Core>,
     gate: Arc<Gate>,
     responder: R,
@@ -64,34 +64,33 @@ struct Waiting<S, R, B> {
 /// What is done to a response of the inner service.
 #[derive(Debug)]
 pub(crate) struct After {
-    cookies: Arc<Cookies>,
+    core: Arc<Core>,
     signed_in: bool,
+    /// Whether the same path answers differently without a session.
+    varies: bool,
     set_cookies: Vec<HeaderValue>,
+    /// When the request was admitted, on the monotonic clock, and the epoch of sign-outs then.
+    admitted: (Duration, u64),
 }
+
+/// Cookies that prolong a session are not sent with an answer that took longer: the browser may
+/// have another session by then, and the next request prolongs it all the same.
+const FRESH: Duration = Duration::from_secs(2);
 
 impl<S, R, B> ResponseFuture<S, R, B>
 where
     S: Service<Request<B>>,
 {
     pub(crate) fn inner(future: S::Future, after: After) -> Self {
-        Self {
-            state: State::Inner { future, after },
-        }
+        Self { state: State::Inner { future, after } }
     }
 
     pub(crate) fn answer(answer: Answer, responder: R) -> Self {
-        Self {
-            state: State::Answer {
-                answer: Some(answer),
-                responder,
-            },
-        }
+        Self { state: State::Answer { answer: Some(answer), responder } }
     }
 
     pub(crate) fn flow(flow: Pin<Box<dyn Future<Output = Answer> + Send>>, responder: R) -> Self {
-        Self {
-            state: State::Flow { flow, responder },
-        }
+        Self { state: State::Flow { flow, responder } }
     }
 
     pub(crate) fn form(
@@ -115,7 +114,7 @@ where
         outer: &PkceAuth<S, R>,
         service: S,
         request: Request<B>,
-        optional: bool,
+        admission: Admission,
     ) -> Self
     where
         R: Clone,
@@ -126,7 +125,7 @@ where
                 waiting: Some(Waiting {
                     service,
                     request,
-                    optional,
+                    admission,
                     core: outer.core.clone(),
                     gate: outer.gate.clone(),
                     responder: outer.responder.clone(),
@@ -154,43 +153,24 @@ where
                 }
                 StateProj::Lookup { lookup, waiting } => {
                     let found = ready!(lookup.as_mut().poll(cx));
-                    let Waiting {
-                        mut service,
-                        request,
-                        optional,
-                        core,
-                        gate,
-                        responder,
-                    } = waiting.take().expect("a look-up is ready once");
-                    match admit(&core, &gate, optional, request, found) {
-                        Verdict::Pass(request, after) => State::Inner {
-                            future: service.call(request),
-                            after,
-                        },
-                        Verdict::Answer(answer) => State::Answer {
-                            answer: Some(answer),
-                            responder,
-                        },
+                    let Waiting { mut service, request, admission, core, gate, responder } =
+                        waiting.take().expect("a look-up is ready once");
+                    match admit(&core, &gate, admission, request, found) {
+                        Verdict::Pass(request, after) => {
+                            State::Inner { future: service.call(request), after }
+                        }
+                        Verdict::Answer(answer) => {
+                            State::Answer { answer: Some(answer), responder }
+                        }
                     }
                 }
-                StateProj::Form {
-                    body,
-                    collected,
-                    next,
-                } => {
+                StateProj::Form { body, collected, next } => {
                     let form = ready!(poll_form(body, collected, cx));
                     let (core, endpoint, parts, responder) =
                         next.take().expect("a form is complete once");
-                    let form = if is_urlencoded(&parts) {
-                        form
-                    } else {
-                        Form::Unreadable
-                    };
+                    let form = if is_urlencoded(&parts) { form } else { Form::Unreadable };
                     let flow = flow::serve(core, endpoint, Arc::new(parts), Some(form));
-                    State::Flow {
-                        flow: Box::pin(flow),
-                        responder,
-                    }
+                    State::Flow { flow: Box::pin(flow), responder }
                 }
                 StateProj::Flow { flow, responder } => {
                     let answer = ready!(flow.as_mut().poll(cx));
@@ -198,9 +178,7 @@ where
                     return Poll::Ready(Ok(answer.finish(response)));
                 }
                 StateProj::Answer { answer, responder } => {
-                    let answer = answer
-                        .take()
-                        .expect("a response future is polled until ready");
+                    let answer = answer.take().expect("a response future is polled until ready");
                     let response = responder.respond(&answer);
                     return Poll::Ready(Ok(answer.finish(response)));
                 }
@@ -253,42 +231,46 @@ fn is_urlencoded(parts: &Parts) -> bool {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|media| {
-            media
-                .trim()
-                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        })
+        .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
 }
 
 impl After {
-    pub(crate) const fn anonymous(cookies: Arc<Cookies>) -> Self {
+    pub(crate) fn anonymous(core: &Arc<Core>, varies: bool) -> Self {
         Self {
-            cookies,
+            core: core.clone(),
             signed_in: false,
+            varies,
             set_cookies: Vec::new(),
+            admitted: (Duration::ZERO, 0),
         }
     }
 
-    pub(crate) const fn signed_in(cookies: Arc<Cookies>, set_cookies: Vec<HeaderValue>) -> Self {
-        Self {
-            cookies,
-            signed_in: true,
-            set_cookies,
-        }
+    pub(crate) fn signed_in(core: &Arc<Core>, set_cookies: Vec<HeaderValue>, varies: bool) -> Self {
+        let admitted = if set_cookies.is_empty() {
+            (Duration::ZERO, 0)
+        } else {
+            (core.clock.monotonic(), core.keeper.revocation().epoch())
+        };
+        Self { core: core.clone(), signed_in: true, varies, set_cookies, admitted }
+    }
+
+    /// Tells whether the session is still what it was when the request was admitted.
+    fn may_prolong(&self) -> bool {
+        let (at, epoch) = self.admitted;
+        !self.set_cookies.is_empty()
+            && self.core.clock.monotonic().saturating_sub(at) <= FRESH
+            && self.core.keeper.revocation().epoch() == epoch
     }
 
     fn apply<B>(&mut self, mut response: Response<B>) -> Response<B> {
+        let may_prolong = self.may_prolong();
         let headers = response.headers_mut();
         // The inner service must not speak in our name.
-        if headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .any(|value| self.cookies.is_forged(value))
-        {
+        if headers.get_all(SET_COOKIE).iter().any(|value| self.core.cookies.is_forged(value)) {
             let kept: Vec<_> = headers
                 .get_all(SET_COOKIE)
                 .iter()
-                .filter(|value| !self.cookies.is_forged(value))
+                .filter(|value| !self.core.cookies.is_forged(value))
                 .cloned()
                 .collect();
             headers.remove(SET_COOKIE);
@@ -296,8 +278,11 @@ impl After {
                 headers.append(SET_COOKIE, value);
             }
         }
-        if !self.set_cookies.is_empty() {
+        if may_prolong {
             // Whatever the inner service says of caches: a shared one must not keep this.
+            for name in CACHE_FIELDS {
+                headers.remove(*name);
+            }
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
             headers.append(VARY, HeaderValue::from_static("Cookie"));
             for cookie in self.set_cookies.drain(..) {
@@ -306,12 +291,22 @@ impl After {
         } else if self.signed_in && !headers.contains_key(CACHE_CONTROL) && !is_grpc(headers) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         }
+        if self.varies && !may_prolong {
+            headers.append(VARY, HeaderValue::from_static("Cookie"));
+        }
         response
     }
 }
 
+/// Other fields by which caches are told to keep a response.
+const CACHE_FIELDS: &[&str] = &[
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "expires",
+    "surrogate-control",
+    "x-accel-expires",
+];
+
 fn is_grpc(headers: &http::HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

@@ -21,11 +21,22 @@ const IDENTITY: &[&str] = &[
     "x-remote-groups",
     "x-remote-user",
     "x-user",
-    "x-webauth-user",
 ];
 
 /// Every name that begins so is an identity header too.
-const IDENTITY_PREFIXES: &[&str] = &["x-auth-request-", "x-client-cert-", "x-user-"];
+const IDENTITY_PREFIXES: &[&str] = &[
+    "cf-access-",
+    "oidc-claim-",
+    "x-amzn-oidc-",
+    "x-auth-request-",
+    "x-authentik-",
+    "x-client-cert-",
+    "x-goog-authenticated-user-",
+    "x-ms-client-principal",
+    "x-pomerium-",
+    "x-user-",
+    "x-webauth-",
+];
 
 /// Begins like an identity header and is none: browsers' gRPC-Web clients send it.
 const NOT_IDENTITY: &str = "x-user-agent";
@@ -48,12 +59,11 @@ pub(crate) fn strip_authorization(headers: &mut HeaderMap) {
 
 fn is_identity(name: &str, more: &[HeaderName]) -> bool {
     // Header names are in lower case here; nearly all of them are settled by the first byte.
-    if matches!(name.as_bytes().first(), Some(b'x' | b'r')) {
+    if matches!(name.as_bytes().first(), Some(b'c' | b'o' | b'r' | b'x')) {
         let listed = IDENTITY.iter().any(|known| same_name(name, known))
-            || IDENTITY_PREFIXES.iter().any(|prefix| {
-                name.get(..prefix.len())
-                    .is_some_and(|head| same_name(head, prefix))
-            });
+            || IDENTITY_PREFIXES
+                .iter()
+                .any(|prefix| name.get(..prefix.len()).is_some_and(|head| same_name(head, prefix)));
         if listed && !same_name(name, NOT_IDENTITY) {
             return true;
         }
@@ -83,6 +93,9 @@ mod tests {
             "x_auth_request_anything",
             "X-User-Id",
             "X-Client-Cert-Subject",
+            "OIDC_CLAIM_sub",
+            "CF-Access-Jwt-Assertion",
+            "X-Pomerium-Claim-Email",
             "X-Tenant",
             "x_tenant",
         ] {
@@ -99,14 +112,7 @@ mod tests {
     #[test]
     fn other_headers_stay() {
         let mut headers = HeaderMap::new();
-        for name in [
-            "x-user-agent",
-            "x-forwarded-for",
-            "x-request-id",
-            "range",
-            "referer",
-            "xé",
-        ] {
+        for name in ["x-user-agent", "x-forwarded-for", "x-request-id", "range", "referer", "xé"] {
             if let Ok(name) = name.parse::<HeaderName>() {
                 headers.insert(name, "v".parse().unwrap());
             }

@@ -55,11 +55,9 @@ impl Identity {
     pub(crate) fn new(facts: Facts) -> Self {
         // Only a list of strings is a list of groups; everything else grants nothing.
         let groups = match facts.claims.get("groups") {
-            Some(Value::Array(groups)) => groups
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect(),
+            Some(Value::Array(groups)) => {
+                groups.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
             _ => Vec::new(),
         };
         Self(Arc::new(Inner {
@@ -99,8 +97,7 @@ impl Identity {
     /// Returns the name to show: `name`, else `preferred_username`. It identifies nobody.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.text("name")
-            .or_else(|| self.text("preferred_username"))
+        self.text("name").or_else(|| self.text("preferred_username"))
     }
 
     /// Returns the groups (claim `groups`), empty where the claim is no list of strings.
@@ -146,11 +143,7 @@ impl Identity {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.0
-            .claims
-            .get(name)?
-            .as_str()
-            .filter(|text| !text.is_empty())
+        self.0.claims.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 }
 
@@ -162,6 +155,33 @@ impl fmt::Debug for Identity {
             .field("expires_at", &self.0.expires_at)
             .finish_non_exhaustive()
     }
+}
+
+/// Claims that say something only together: taking one from here and one from there would let a
+/// verification vouch for another address.
+const TOGETHER: &[[&str; 2]] =
+    &[["email", "email_verified"], ["phone_number", "phone_number_verified"]];
+
+/// Joins the claims of an ID token with those of userinfo, which is newer where both speak, and
+/// keeps the wanted ones.
+pub(crate) fn join_claims(
+    mut claims: Map<String, Value>,
+    userinfo: Map<String, Value>,
+    wanted: &[String],
+) -> Map<String, Value> {
+    for pair in TOGETHER {
+        if pair.iter().any(|name| userinfo.contains_key(*name)) {
+            for name in pair {
+                claims.remove(*name);
+            }
+        }
+    }
+    claims.extend(userinfo);
+    claims.retain(|name, value| {
+        let empty = value.is_null() || value.as_str().is_some_and(str::is_empty);
+        !empty && wanted.iter().any(|wanted| wanted == name)
+    });
+    claims
 }
 
 /// The claims an application sees unless it asks for more.
@@ -186,9 +206,7 @@ mod tests {
     use super::*;
 
     fn identity(claims: Value) -> Identity {
-        let Value::Object(claims) = claims else {
-            panic!("an object")
-        };
+        let Value::Object(claims) = claims else { panic!("an object") };
         Identity::new(Facts {
             issuer: "https://op".into(),
             subject: "s".into(),
@@ -216,14 +234,38 @@ mod tests {
     }
 
     #[test]
+    fn an_address_and_its_verification_come_from_one_source() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let wanted = ["email".to_owned(), "email_verified".to_owned()];
+        for (id, userinfo, email) in [
+            (
+                serde_json::json!({"email": "a", "email_verified": true}),
+                serde_json::json!({}),
+                Some("a"),
+            ),
+            (
+                serde_json::json!({"email": "a", "email_verified": true}),
+                serde_json::json!({"email": "b"}),
+                None,
+            ),
+            (serde_json::json!({"email": "a"}), serde_json::json!({"email_verified": true}), None),
+            (
+                serde_json::json!({"email": "a"}),
+                serde_json::json!({"email": "b", "email_verified": true}),
+                Some("b"),
+            ),
+        ] {
+            let joined = join_claims(map(id), map(userinfo), &wanted);
+            assert_eq!(identity(Value::Object(joined)).email(), email);
+        }
+    }
+
+    #[test]
     fn claims_are_found_by_path_and_by_name() {
         let identity = identity(serde_json::json!({
             "address": {"country": "NL"}, "https://x.y/z": 5, "groups": ["a", "b"],
         }));
-        assert_eq!(
-            identity.claim::<String>("address.country").as_deref(),
-            Some("NL")
-        );
+        assert_eq!(identity.claim::<String>("address.country").as_deref(), Some("NL"));
         assert_eq!(identity.claim::<u8>("https://x.y/z"), Some(5));
         assert_eq!(identity.claim::<u8>("address.country"), None);
         assert_eq!(identity.groups(), ["a", "b"]);

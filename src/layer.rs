@@ -53,11 +53,7 @@ impl PkceAuthLayer {
 
 impl<R: Clone> Clone for PkceAuthLayer<R> {
     fn clone(&self) -> Self {
-        Self {
-            core: self.core.clone(),
-            gate: self.gate.clone(),
-            responder: self.responder.clone(),
-        }
+        Self { core: self.core.clone(), gate: self.gate.clone(), responder: self.responder.clone() }
     }
 }
 

@@ -39,6 +39,7 @@ mod service;
 // Floor 6: front.
 #[cfg(feature = "axum")]
 mod axum;
+pub mod manual;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod testing;
@@ -70,3 +71,8 @@ pub use self::service::PkceAuth;
 pub use self::session::Sessions;
 pub use self::session::refresh::AfterCrash;
 pub use self::store::{Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture};
+
+// The examples of the README are compiled too.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

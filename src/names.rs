@@ -18,11 +18,7 @@ pub struct InvalidName {
 
 impl InvalidName {
     pub(crate) fn new(what: &'static str, why: &'static str, value: &str) -> Self {
-        Self {
-            what,
-            why,
-            value: value.chars().take(200).collect(),
-        }
+        Self { what, why, value: value.chars().take(200).collect() }
     }
 }
 
@@ -80,9 +76,7 @@ impl FromStr for Issuer {
         let bad = |why| InvalidName::new("issuer", why, text);
         let url = Url::parse(text).map_err(|_| bad("not an absolute URL"))?;
         if !matches!(url.scheme(), "https" | "http") {
-            return Err(bad(
-                "only https (http on a loopback address) names an issuer",
-            ));
+            return Err(bad("only https (http on a loopback address) names an issuer"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(bad("an issuer has no query and no fragment"));
@@ -91,14 +85,10 @@ impl FromStr for Issuer {
             return Err(bad("an issuer holds no credentials"));
         }
         if text.contains(['{', '}']) || text.contains("%7B") || text.contains("%7b") {
-            return Err(bad(
-                "a templated issuer would accept every tenant; name the tenant",
-            ));
+            return Err(bad("a templated issuer would accept every tenant; name the tenant"));
         }
         if text.bytes().any(|b| b <= b' ' || b == 0x7f) {
-            return Err(bad(
-                "white space and control characters are not part of an issuer",
-            ));
+            return Err(bad("white space and control characters are not part of an issuer"));
         }
         Ok(Self(text.into()))
     }
@@ -234,14 +224,8 @@ mod tests {
         for (issuer, url) in [
             ("https://op", "https://op/.well-known/openid-configuration"),
             ("https://op/", "https://op/.well-known/openid-configuration"),
-            (
-                "https://op/a/x/",
-                "https://op/a/x/.well-known/openid-configuration",
-            ),
-            (
-                "https://op/a//",
-                "https://op/a//.well-known/openid-configuration",
-            ),
+            ("https://op/a/x/", "https://op/a/x/.well-known/openid-configuration"),
+            ("https://op/a//", "https://op/a//.well-known/openid-configuration"),
         ] {
             assert_eq!(issuer.parse::<Issuer>().unwrap().discovery_url(), url);
         }
@@ -257,23 +241,13 @@ mod tests {
         for (text, origin, mount) in [
             ("https://a.example", "https://a.example", ""),
             ("https://A.example:443/", "https://a.example", ""),
-            (
-                "https://a.example:8443/app/",
-                "https://a.example:8443",
-                "/app",
-            ),
+            ("https://a.example:8443/app/", "https://a.example:8443", "/app"),
             ("http://127.0.0.1:80/x/y", "http://127.0.0.1", "/x/y"),
         ] {
             let url: PublicUrl = text.parse().unwrap();
             assert_eq!((url.origin(), url.mount()), (origin, mount), "{text}");
         }
-        for bad in [
-            "ftp://a",
-            "a.example",
-            "https://u:p@a",
-            "https://a/#x",
-            "https://a/%2f",
-        ] {
+        for bad in ["ftp://a", "a.example", "https://u:p@a", "https://a/#x", "https://a/%2f"] {
             assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
         }
     }

@@ -102,11 +102,7 @@ impl FromStr for PathRule {
         if !path.is_empty() && !is_plain(path) {
             return Err(bad("a rule is a plain path; such a path would never match"));
         }
-        Ok(Self {
-            method,
-            path: path.into(),
-            below,
-        })
+        Ok(Self { method, path: path.into(), below })
     }
 }
 
@@ -126,12 +122,7 @@ impl Paths {
         optional: Vec<PathRule>,
         health: bool,
     ) -> Self {
-        Self {
-            prefix: prefix.into(),
-            open,
-            optional,
-            health,
-        }
+        Self { prefix: prefix.into(), open, optional, health }
     }
 
     /// Classifies a request; `path` is the path of the request target, undecoded.
@@ -222,10 +213,7 @@ fn escapes_are_harmless(bytes: &[u8]) -> bool {
         let byte = high << 4 | low;
         if byte < 0x80 {
             if length > 0
-                || matches!(
-                    byte,
-                    0..=0x1f | 0x7f | b'%' | b'.' | b'/' | b'\\' | b';' | b'?' | b'#'
-                )
+                || matches!(byte, 0..=0x1f | 0x7f | b'%' | b'.' | b'/' | b'\\' | b';' | b'?' | b'#')
             {
                 return false;
             }
@@ -243,9 +231,7 @@ fn escapes_are_harmless(bytes: &[u8]) -> bool {
 }
 
 fn hex(digit: Option<&u8>) -> Option<u8> {
-    char::from(*digit?)
-        .to_digit(16)
-        .and_then(|d| u8::try_from(d).ok())
+    char::from(*digit?).to_digit(16).and_then(|d| u8::try_from(d).ok())
 }
 
 #[cfg(test)]
@@ -303,11 +289,7 @@ mod tests {
             "/%2e",
             "/a/%2e",
         ] {
-            assert_eq!(
-                paths.classify(&Method::GET, path),
-                Class::Protected,
-                "{path:?}"
-            );
+            assert_eq!(paths.classify(&Method::GET, path), Class::Protected, "{path:?}");
         }
         for path in [
             "/",
@@ -355,10 +337,7 @@ mod tests {
     #[test]
     fn c01_only_the_exact_path_is_ours() {
         let paths = paths(&[], &[]);
-        assert_eq!(
-            paths.classify(&Method::GET, "/auth/callback"),
-            Class::Ours(Endpoint::Callback)
-        );
+        assert_eq!(paths.classify(&Method::GET, "/auth/callback"), Class::Ours(Endpoint::Callback));
         for path in [
             "/auth/callback/",
             "/auth//callback",
@@ -372,11 +351,7 @@ mod tests {
             "/auth/%63allback",
             "/./auth/callback",
         ] {
-            assert_eq!(
-                paths.classify(&Method::GET, path),
-                Class::Protected,
-                "{path:?}"
-            );
+            assert_eq!(paths.classify(&Method::GET, path), Class::Protected, "{path:?}");
         }
     }
 }

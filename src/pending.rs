@@ -21,6 +21,7 @@ use crate::error::AuthError;
 use crate::return_to::ReturnTo;
 use crate::seal::{OpenError, Purpose, Sealer, expand, sha256};
 use crate::secret::{SecretString, base64url, from_base64url, random, same};
+use crate::session::SessionRef;
 use crate::session::keeper::unavailable;
 use crate::session::revocation::Counter;
 use crate::store::{Key, MemoryStore, Store, StoreErrorKind};
@@ -45,7 +46,6 @@ pub(crate) struct Ticket {
 }
 
 /// A started login.
-#[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) state: String,
     pub(crate) nonce: String,
@@ -57,27 +57,19 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct State {
     random: [u8; 16],
+    hash: [u8; 32],
     pub(crate) ticket: Ticket,
     /// The ticket as it stands in `state`, to start over with.
     pub(crate) ticket_text: String,
 }
 
 /// A login that was taken and can be completed, once.
-#[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) nonce: String,
     pub(crate) verifier: SecretString,
     pub(crate) begun: Option<Counter>,
     /// The session that stood in the browser when the login began.
-    pub(crate) superseded: Option<Superseded>,
-}
-
-/// What is needed to end a session whose cookie a cross-site POST does not bring.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Superseded {
-    pub(crate) id: [u8; 16],
-    pub(crate) stored: bool,
-    pub(crate) ends: UnixTime,
+    pub(crate) superseded: Option<SessionRef>,
 }
 
 /// Why a login cannot be completed here. The visitor sees the same for all but the last.
@@ -140,12 +132,13 @@ pub(crate) struct Settings {
 /// The cookie of a pending login, sealed under its name.
 #[derive(Deserialize, Serialize)]
 struct CookieContent {
-    random: [u8; 16],
+    /// A hash of the whole `state`: its random part and its ticket belong together.
+    state: [u8; 32],
     started: UnixTime,
     /// The seed, if the login is sealed in the browser; else the backend has it.
     seed: Option<[u8; 32]>,
     begun: Option<Counter>,
-    superseded: Option<Superseded>,
+    superseded: Option<SessionRef>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -194,7 +187,7 @@ impl PendingLogins {
         headers: &HeaderMap,
         ticket: &Ticket,
         begun: Option<Counter>,
-        superseded: Option<Superseded>,
+        superseded: Option<SessionRef>,
     ) -> Result<Started, AuthError> {
         let now = self.clock.now();
         let (random, seed): ([u8; 16], [u8; 32]) = (random(), random());
@@ -202,16 +195,9 @@ impl PendingLogins {
             Backend::Sealed => true,
             Backend::Records(store) => {
                 let key = self.key("pending", &random);
-                let record = self.sealer.seal(
-                    Purpose::PendingRecord,
-                    key.as_bytes(),
-                    now + self.ttl,
-                    &seed,
-                );
-                match store
-                    .insert(&key, record.into(), self.ttl + self.leeway)
-                    .await
-                {
+                let record =
+                    self.sealer.seal(Purpose::PendingRecord, key.as_bytes(), now + self.ttl, &seed);
+                match store.insert(&key, record.into(), self.ttl + self.leeway).await {
                     Ok(_) => false,
                     Err(error) if error.kind() == StoreErrorKind::Full => {
                         tracing::warn!("the store is full; this login is sealed in the browser");
@@ -221,8 +207,10 @@ impl PendingLogins {
                 }
             }
         };
+        let mut state = random.to_vec();
+        state.extend(self.seal_ticket(ticket, now));
         let content = CookieContent {
-            random,
+            state: sha256(&state),
             started: now,
             seed: kept_in_cookie.then_some(seed),
             begun,
@@ -232,25 +220,11 @@ impl PendingLogins {
         let id = cookie_id(&random);
         let name = self.cookies.name(Own::Pending(&id));
         let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
-        let sealed = self.sealer.seal(
-            Purpose::PendingCookie,
-            name.as_bytes(),
-            now + self.ttl,
-            &plain,
-        );
-        set_cookies.push(
-            self.cookies
-                .set(Own::Pending(&id), &base64url(sealed), self.ttl),
-        );
-        let mut state = random.to_vec();
-        state.extend(self.seal_ticket(ticket, now));
+        let sealed =
+            self.sealer.seal(Purpose::PendingCookie, name.as_bytes(), now + self.ttl, &plain);
+        set_cookies.push(self.cookies.set(Own::Pending(&id), &base64url(sealed), self.ttl));
         let (nonce, verifier) = derive(&seed);
-        Ok(Started {
-            state: base64url(state),
-            nonce,
-            verifier,
-            set_cookies,
-        })
+        Ok(Started { state: base64url(state), nonce, verifier, set_cookies })
     }
 
     /// Reads `state`; `None` if it is not one of ours.
@@ -262,6 +236,7 @@ impl PendingLogins {
         let (random, ticket) = bytes.split_at_checked(16)?;
         Some(State {
             random: random.try_into().ok()?,
+            hash: sha256(&bytes),
             ticket: self.open_ticket(ticket)?,
             ticket_text: base64url(ticket),
         })
@@ -287,17 +262,13 @@ impl PendingLogins {
                 continue;
             }
             match self.open_cookie(&name, value, now) {
-                Ok(found) if same(&found.random, &state.random) => content = Some(found),
+                Ok(found) if same(&found.state, &state.hash) => content = Some(found),
                 Err(OpenError::Expired) => expired = true,
                 _ => {}
             }
         }
         let Some(content) = content else {
-            return Err(if expired {
-                Unusable::Expired
-            } else {
-                Unusable::NoCookie
-            });
+            return Err(if expired { Unusable::Expired } else { Unusable::NoCookie });
         };
         let seed = match (content.seed, &self.backend) {
             (Some(seed), _) => {
@@ -315,12 +286,7 @@ impl PendingLogins {
             (None, Backend::Sealed) => return Err(Unusable::AlreadyTaken),
         };
         let (nonce, verifier) = derive(&seed);
-        Ok(Taken {
-            nonce,
-            verifier,
-            begun: content.begun,
-            superseded: content.superseded,
-        })
+        Ok(Taken { nonce, verifier, begun: content.begun, superseded: content.superseded })
     }
 
     /// Marks a sealed login as used; with a shared store it holds on every pod.
@@ -339,9 +305,7 @@ impl PendingLogins {
     }
 
     fn open_record(&self, key: &Key, record: &[u8], now: UnixTime) -> Result<[u8; 32], Unusable> {
-        let opened = self
-            .sealer
-            .open(Purpose::PendingRecord, key.as_bytes(), now, record);
+        let opened = self.sealer.open(Purpose::PendingRecord, key.as_bytes(), now, record);
         match opened {
             Ok(seed) => seed.try_into().map_err(|_| Unusable::AlreadyTaken),
             Err(OpenError::Expired) => Err(Unusable::Expired),
@@ -379,11 +343,7 @@ impl PendingLogins {
         }
         waiting.sort_by_key(|(started, _)| *started);
         let surplus = (waiting.len() + 1).saturating_sub(CAP);
-        removals.extend(
-            waiting[..surplus]
-                .iter()
-                .map(|(_, own)| self.cookies.remove(*own)),
-        );
+        removals.extend(waiting[..surplus].iter().map(|(_, own)| self.cookies.remove(*own)));
         removals
     }
 
@@ -394,30 +354,21 @@ impl PendingLogins {
         now: UnixTime,
     ) -> Result<CookieContent, OpenError> {
         let sealed = from_base64url(value).ok_or(OpenError::Malformed)?;
-        let plain = self
-            .sealer
-            .open(Purpose::PendingCookie, name.as_bytes(), now, &sealed)?;
+        let plain = self.sealer.open(Purpose::PendingCookie, name.as_bytes(), now, &sealed)?;
         postcard::from_bytes(&plain).map_err(|_| OpenError::Malformed)
     }
 
     fn seal_ticket(&self, ticket: &Ticket, now: UnixTime) -> Vec<u8> {
         let content = TicketContent {
-            return_to: ticket
-                .return_to
-                .as_ref()
-                .map(|target| target.as_str().to_owned()),
+            return_to: ticket.return_to.as_ref().map(|target| target.as_str().to_owned()),
             attempt: ticket.attempt,
         };
         let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
-        self.sealer
-            .seal(Purpose::Ticket, b"", now + TICKET_TTL, &plain)
+        self.sealer.seal(Purpose::Ticket, b"", now + TICKET_TTL, &plain)
     }
 
     fn open_ticket(&self, sealed: &[u8]) -> Option<Ticket> {
-        let plain = self
-            .sealer
-            .open(Purpose::Ticket, b"", self.clock.now(), sealed)
-            .ok()?;
+        let plain = self.sealer.open(Purpose::Ticket, b"", self.clock.now(), sealed).ok()?;
         let content: TicketContent = postcard::from_bytes(&plain).ok()?;
         Some(Ticket {
             // Judged when it was stored and again when it is used (L03).

@@ -37,6 +37,10 @@ impl ReturnTo {
         if !same_origin || url.path().starts_with("//") {
             return None;
         }
+        // A proxy that decodes `Location` once must not make another host of it.
+        if !stays_when_decoded(url.path(), &base) {
+            return None;
+        }
         let own = url
             .path()
             .strip_prefix(prefix)
@@ -47,6 +51,43 @@ impl ReturnTo {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Tells whether a path still leads to the origin after its escapes were decoded once.
+fn stays_when_decoded(path: &str, base: &Url) -> bool {
+    // Only what stands before the second segment can name a host.
+    let decoded: Vec<u8> = percent_decode(path.as_bytes()).collect();
+    let Ok(decoded) = String::from_utf8(decoded) else { return true };
+    let bytes = decoded.as_bytes();
+    // Controls vanish in browsers' parsers and a backslash is a slash to them.
+    let mut read = bytes.iter().filter(|&&b| !matches!(b, b'\t' | b'\n' | b'\r'));
+    let slash = |b: Option<&u8>| matches!(b, Some(b'/' | b'\\'));
+    if slash(read.next()) && slash(read.next()) {
+        return false;
+    }
+    match base.join(&decoded) {
+        Ok(url) => url.origin() == base.origin() && !url.path().starts_with("//"),
+        Err(_) => false,
+    }
+}
+
+fn percent_decode(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut rest = bytes.iter().copied();
+    std::iter::from_fn(move || {
+        let byte = rest.next()?;
+        if byte != b'%' {
+            return Some(byte);
+        }
+        let mut ahead = rest.clone();
+        let mut digit = || char::from(ahead.next()?).to_digit(16);
+        match digit().zip(digit()).and_then(|(a, b)| u8::try_from(a * 16 + b).ok()) {
+            Some(decoded) => {
+                rest = ahead;
+                Some(decoded)
+            }
+            None => Some(byte),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -162,6 +203,14 @@ mod tests {
             "/auth/logout",
             "/x/../auth/login",
             "/./auth/login",
+            "/%2fevil.example",
+            "/%2F%2fevil.example",
+            "/%2f/evil.example",
+            "/%5cevil.example",
+            "/%09/evil.example",
+            "/%0a/evil.example",
+            "/%0d%0a/evil.example",
+            "/%2e%2f/evil.example",
             "/auth?x",
             "/auth#x",
             "/%2e/auth/login",

@@ -84,16 +84,10 @@ impl std::str::FromStr for CookieKeys {
             // The line is a secret: the error must not repeat it.
             let bad = || InvalidName::new("cookie key", "a line is base64 of 32 bytes", "(hidden)");
             let key = from_base64(line).ok_or_else(bad)?;
-            ring.push(SecretBytes::new(
-                <[u8; 32]>::try_from(key).map_err(|_| bad())?,
-            ));
+            ring.push(SecretBytes::new(<[u8; 32]>::try_from(key).map_err(|_| bad())?));
         }
         if ring.is_empty() {
-            return Err(InvalidName::new(
-                "cookie keys",
-                "at least one key is needed",
-                "",
-            ));
+            return Err(InvalidName::new("cookie keys", "at least one key is needed", ""));
         }
         Ok(Self(ring.into()))
     }
@@ -115,8 +109,6 @@ pub(crate) enum Purpose {
     Ticket = 5,
     /// The cookie that keeps the ID token for the provider's logout.
     LogoutHint = 6,
-    /// A revocation mark, or the counter beside it.
-    Mark = 7,
 }
 
 /// Why a sealed value did not open; for logs and tests, never for the visitor.
@@ -147,10 +139,7 @@ impl Sealer {
     /// same keys (client id, public origin, mount, prefix).
     pub(crate) fn new(keys: CookieKeys, instance: &[&str]) -> Self {
         let parts: Vec<&[u8]> = instance.iter().map(|part| part.as_bytes()).collect();
-        Self {
-            keys,
-            instance: sha256_of(&parts),
-        }
+        Self { keys, instance: sha256_of(&parts) }
     }
 
     /// Returns the hash that names this instance.
@@ -281,11 +270,7 @@ pub(crate) fn sha2(bits: u16, bytes: &[u8]) -> Vec<u8> {
 /// Derives 32 bytes for one use from a seed (HKDF-SHA-256, RFC 5869).
 pub(crate) fn expand(seed: &[u8], label: &[u8]) -> [u8; 32] {
     let mut okm = [0; 32];
-    fill(
-        &hkdf::Salt::new(hkdf::HKDF_SHA256, b"tower-pkce-auth").extract(seed),
-        label,
-        &mut okm,
-    );
+    fill(&hkdf::Salt::new(hkdf::HKDF_SHA256, b"tower-pkce-auth").extract(seed), label, &mut okm);
     okm
 }
 
@@ -330,27 +315,14 @@ mod tests {
     fn b10_h09_every_changed_bit_and_every_truncation_is_foreign() {
         let sealer = sealer(CookieKeys::random());
         let sealed = sealer.seal(Purpose::SessionCookie, b"name", LATER, b"plain");
-        assert_eq!(
-            sealer
-                .open(Purpose::SessionCookie, b"name", NOW, &sealed)
-                .unwrap(),
-            b"plain"
-        );
+        assert_eq!(sealer.open(Purpose::SessionCookie, b"name", NOW, &sealed).unwrap(), b"plain");
         for at in 0..sealed.len() {
             for bit in 0..8 {
                 let mut changed = sealed.clone();
                 changed[at] ^= 1 << bit;
-                assert!(
-                    sealer
-                        .open(Purpose::SessionCookie, b"name", NOW, &changed)
-                        .is_err()
-                );
+                assert!(sealer.open(Purpose::SessionCookie, b"name", NOW, &changed).is_err());
             }
-            assert!(
-                sealer
-                    .open(Purpose::SessionCookie, b"name", NOW, &sealed[..at])
-                    .is_err()
-            );
+            assert!(sealer.open(Purpose::SessionCookie, b"name", NOW, &sealed[..at]).is_err());
         }
     }
 
@@ -369,15 +341,9 @@ mod tests {
         assert!(open(&ours, b"x", Purpose::SessionCookie, b"name").is_ok());
         for (case, result) in [
             ("extra", open(&ours, b"y", Purpose::SessionCookie, b"name")),
-            (
-                "purpose",
-                open(&ours, b"x", Purpose::PendingCookie, b"name"),
-            ),
+            ("purpose", open(&ours, b"x", Purpose::PendingCookie, b"name")),
             ("name", open(&ours, b"x", Purpose::SessionCookie, b"name1")),
-            (
-                "h33 instance",
-                open(&other, b"x", Purpose::SessionCookie, b"name"),
-            ),
+            ("h33 instance", open(&other, b"x", Purpose::SessionCookie, b"name")),
         ] {
             assert_eq!(result, Err(OpenError::Foreign), "{case}");
         }
@@ -390,10 +356,7 @@ mod tests {
             sealer(old.parse().unwrap()).seal(Purpose::SessionCookie, b"n", LATER, b"plain");
         let both = sealer(format!("{new}\n{old}").parse().unwrap());
         let only_new = sealer(new.parse().unwrap());
-        assert!(
-            both.open(Purpose::SessionCookie, b"n", NOW, &sealed)
-                .is_ok()
-        );
+        assert!(both.open(Purpose::SessionCookie, b"n", NOW, &sealed).is_ok());
         assert_eq!(
             only_new.open(Purpose::SessionCookie, b"n", NOW, &sealed),
             Err(OpenError::Foreign)
@@ -404,10 +367,7 @@ mod tests {
     fn the_expiry_inside_counts() {
         let sealer = sealer(CookieKeys::random());
         let sealed = sealer.seal(Purpose::Ticket, b"", LATER, b"");
-        assert_eq!(
-            sealer.open(Purpose::Ticket, b"", LATER, &sealed),
-            Err(OpenError::Expired)
-        );
+        assert_eq!(sealer.open(Purpose::Ticket, b"", LATER, &sealed), Err(OpenError::Expired));
         assert!(sealer.open(Purpose::Ticket, b"", NOW, &sealed).is_ok());
     }
 
@@ -420,9 +380,7 @@ mod tests {
 
     #[test]
     fn a_bad_key_line_is_not_repeated() {
-        let error = "c2VjcmV0LWtleS1DQU5BUlk="
-            .parse::<CookieKeys>()
-            .unwrap_err();
+        let error = "c2VjcmV0LWtleS1DQU5BUlk=".parse::<CookieKeys>().unwrap_err();
         assert!(!error.to_string().contains("c2Vjcm"), "{error}");
     }
 }

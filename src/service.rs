@@ -11,9 +11,11 @@ use tower_service::Service;
 
 use crate::access::{self, Kind};
 use crate::csrf;
+use crate::error::AuthError;
 use crate::flow::{self, Core, deny};
 use crate::future::{After, ResponseFuture};
 use crate::headers;
+use crate::identity::Identity;
 use crate::paths::{Class, Paths};
 use crate::respond::{Answer, Respond};
 use crate::session::keeper::Found;
@@ -71,14 +73,13 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         headers::strip_identity(request.headers_mut(), &self.gate.identity_headers);
-        let class = self
-            .gate
-            .paths
-            .classify(request.method(), request.uri().path());
+        // Only this layer says who somebody is, whatever stands before it.
+        request.extensions_mut().remove::<Identity>();
+        let class = self.gate.paths.classify(request.method(), request.uri().path());
         match class {
             Class::Open => {
                 self.core.cookies.strip(request.headers_mut());
-                let after = After::anonymous(self.core.cookies.clone());
+                let after = After::anonymous(&self.core, false);
                 ResponseFuture::inner(self.inner.call(request), after)
             }
             Class::Ours(endpoint) => {
@@ -93,13 +94,16 @@ where
             }
             Class::Optional | Class::Protected => {
                 let optional = class == Class::Optional;
+                let crossing = judge_crossing(&self.core, &request);
+                let touch = crossing.is_ok();
                 let found = if self.gate.at_once {
-                    poll_once(self.core.find(request.headers()))
+                    poll_once(self.core.find(request.headers(), touch))
                 } else {
                     None
                 };
+                let waiting = Admission { optional, crossing };
                 match found {
-                    Some(found) => match admit(&self.core, &self.gate, optional, request, found) {
+                    Some(found) => match admit(&self.core, &self.gate, waiting, request, found) {
                         Verdict::Pass(request, after) => {
                             ResponseFuture::inner(self.inner.call(request), after)
                         }
@@ -111,12 +115,12 @@ where
                     None => {
                         let core = self.core.clone();
                         let cookies = cookie_fields(request.headers());
-                        let lookup = Box::pin(async move { core.find(&cookies).await });
+                        let lookup = Box::pin(async move { core.find(&cookies, touch).await });
                         // The service that is ready must be the one that is called; a clone of it
                         // need not be.
                         let clone = self.inner.clone();
                         let ready = std::mem::replace(&mut self.inner, clone);
-                        ResponseFuture::lookup(lookup, self, ready, request, optional)
+                        ResponseFuture::lookup(lookup, self, ready, request, waiting)
                     }
                 }
             }
@@ -134,10 +138,7 @@ impl<S: Clone, R> PkceAuth<S, R> {
 }
 
 /// What becomes of a request whose session is known.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is moved once; a box would cost more"
-)]
+#[allow(clippy::large_enum_variant, reason = "it is moved once; a box would cost more")]
 pub(crate) enum Verdict<B> {
     /// The layer answers it.
     Answer(Answer),
@@ -145,31 +146,41 @@ pub(crate) enum Verdict<B> {
     Pass(Request<B>, After),
 }
 
+/// What is known of a request while its session is looked up.
+pub(crate) struct Admission {
+    optional: bool,
+    /// Whether it may act with a session, by where it comes from.
+    crossing: Result<(), AuthError>,
+}
+
+/// Judges where a request comes from, before it may prolong anything.
+fn judge_crossing<B>(core: &Core, request: &Request<B>) -> Result<(), AuthError> {
+    let (method, headers) = (request.method(), request.headers());
+    let upgrade = access::is_upgrade(method, headers);
+    csrf::judge(method, headers, upgrade, core.public_url.origin(), core.csrf_header.as_ref())
+}
+
 /// Decides what becomes of a request once its session is known.
 pub(crate) fn admit<B>(
-    core: &Core,
+    core: &Arc<Core>,
     gate: &Gate,
-    optional: bool,
+    admission: Admission,
     mut request: Request<B>,
     found: Found,
 ) -> Verdict<B> {
+    let Admission { optional, crossing } = admission;
     match found {
         Found::Live(live) => {
-            let (method, headers) = (request.method(), request.headers());
-            let upgrade = access::is_upgrade(method, headers);
-            let (origin, custom) = (core.public_url.origin(), core.csrf_header.as_ref());
-            if let Err(error) = csrf::judge(method, headers, upgrade, origin, custom) {
-                let kind = access::kind(method, headers);
+            if let Err(error) = crossing {
+                let kind = access::kind(request.method(), request.headers());
                 return Verdict::Answer(core.refuse(kind, error, None));
             }
             core.cookies.strip(request.headers_mut());
             if !gate.forward_authorization {
                 headers::strip_authorization(request.headers_mut());
             }
-            let identity = live.identity().clone();
-            request.extensions_mut().insert(identity);
-            let after = After::signed_in(core.cookies.clone(), live.set_cookies);
-            Verdict::Pass(request, after)
+            request.extensions_mut().insert(live.identity().clone());
+            Verdict::Pass(request, After::signed_in(core, live.set_cookies, optional))
         }
         Found::Unknown(error) if !(optional && gate.anonymous_on_outage) => {
             let kind = access::kind(request.method(), request.headers());
@@ -181,7 +192,7 @@ pub(crate) fn admit<B>(
                     && access::kind(request.method(), request.headers()) == Kind::Preflight);
             if passes {
                 core.cookies.strip(request.headers_mut());
-                return Verdict::Pass(request, After::anonymous(core.cookies.clone()));
+                return Verdict::Pass(request, After::anonymous(core, optional));
             }
             let cookie = !matches!(found, Found::Absent);
             let (parts, _) = request.into_parts();

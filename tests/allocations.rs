@@ -87,7 +87,12 @@ fn get(path: &'static str, cookie: Option<&str>) -> impl Fn() -> Request<Body> +
     }
 }
 
-async fn added(layer: &PkceAuthLayer, path: &'static str, cookie: Option<&str>, status: u16) -> u64 {
+async fn added(
+    layer: &PkceAuthLayer,
+    path: &'static str,
+    cookie: Option<&str>,
+    status: u16,
+) -> u64 {
     let status = StatusCode::from_u16(status).unwrap();
     let bare = count(inner(), get(path, cookie), StatusCode::OK).await;
     count(layer.layer(inner()), get(path, cookie), status).await - bare
@@ -98,8 +103,7 @@ async fn requests_cost_few_allocations() {
     let world = World::new().await;
     let builder = || world.builder().open("/open/*".parse().unwrap());
     let sealed = builder().build().unwrap();
-    let stored =
-        builder().store(MemoryStore::new()).sessions(Sessions::Stored).build().unwrap();
+    let stored = builder().store(MemoryStore::new()).sessions(Sessions::Stored).build().unwrap();
     let sealed_cookie = SignedIn::new("alice").cookie(&sealed).await;
     let sealed_cookie = sealed_cookie.to_str().unwrap().split("; ").next().unwrap().to_owned();
     let stored_cookie = SignedIn::new("alice").cookie(&stored).await;

@@ -84,11 +84,9 @@ async fn a_refused_request_keeps_no_permit() {
     let world = World::new().await;
     for (kind, layer) in layers(&world) {
         let [open, denied, signed_in] = requests(&layer).await;
-        let inner = ServiceBuilder::new()
-            .concurrency_limit(1)
-            .service(service_fn(|_: Request<Body>| async {
-                Ok::<_, Infallible>(Response::new(Body::default()))
-            }));
+        let inner = ServiceBuilder::new().concurrency_limit(1).service(service_fn(
+            |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::default())) },
+        ));
         let mut service = layer.layer(inner);
         // The futures of refused requests are kept and not polled; the one permit must be free.
         // Over a shared store only polling tells, so there the future runs to its end.
@@ -116,13 +114,9 @@ async fn it_works_under_and_over_buffer_concurrency_limit_and_load_shed() {
     let world = World::new().await;
     for (kind, layer) in layers(&world) {
         let inner = || {
-            ServiceBuilder::new()
-                .buffer(4)
-                .concurrency_limit(2)
-                .load_shed()
-                .service(service_fn(|_: Request<Body>| async {
-                    Ok::<_, Infallible>(Response::new(Body::default()))
-                }))
+            ServiceBuilder::new().buffer(4).concurrency_limit(2).load_shed().service(service_fn(
+                |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::default())) },
+            ))
         };
         let service = ServiceBuilder::new()
             .buffer(4)
@@ -132,8 +126,7 @@ async fn it_works_under_and_over_buffer_concurrency_limit_and_load_shed() {
             .service(inner());
         for (name, request) in requests(&layer).await {
             let response = service.clone().oneshot(request).await.unwrap();
-            let expected =
-                if name == "denied" { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+            let expected = if name == "denied" { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
             assert_eq!(response.status(), expected, "{kind} {name}");
         }
     }
@@ -147,9 +140,8 @@ async fn it_composes_with_option_layer_and_boxed_services() {
         Ok::<_, Infallible>(Response::new(Body::default()))
     });
     for (on, expected) in [(true, StatusCode::UNAUTHORIZED), (false, StatusCode::OK)] {
-        let service = ServiceBuilder::new()
-            .layer(option_layer(on.then(|| layer.clone())))
-            .service(inner);
+        let service =
+            ServiceBuilder::new().layer(option_layer(on.then(|| layer.clone()))).service(inner);
         let boxed = BoxCloneSyncService::new(service);
         let request = Request::get("/").body(Body::default()).unwrap();
         assert_eq!(boxed.oneshot(request).await.unwrap().status(), expected);
@@ -175,7 +167,8 @@ impl http_body::Body for Local {
 #[tokio::test]
 async fn bodies_need_be_neither_send_nor_static_nor_made_from_bytes() {
     let world = World::new().await;
-    let layer = world.builder().open("/open".parse().unwrap()).responder(EmptyBody).build().unwrap();
+    let layer =
+        world.builder().open("/open".parse().unwrap()).responder(EmptyBody).build().unwrap();
     let inner = service_fn(|request: Request<Local>| async move {
         Ok::<_, Infallible>(Response::new(request.into_body()))
     });
@@ -183,7 +176,11 @@ async fn bodies_need_be_neither_send_nor_static_nor_made_from_bytes() {
         let request = Request::get(path).body(Local(Some(Rc::new(())))).unwrap();
         let response = layer.layer(inner).oneshot(request).await.unwrap();
         assert_eq!(response.status(), expected);
-        assert_eq!(response.body().0.is_some(), expected == StatusCode::OK, "the body is untouched");
+        assert_eq!(
+            response.body().0.is_some(),
+            expected == StatusCode::OK,
+            "the body is untouched"
+        );
     }
     // A body that borrows.
     let borrowed = String::from("x");

@@ -55,12 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let provider = TestProvider::builder().auto_sign_in(None).start().await?;
             let secret = provider.client_secret().unwrap_or_default().to_owned();
             let issuer = provider.issuer().to_owned();
-            (
-                issuer,
-                provider.client_id().to_owned(),
-                secret,
-                Some(provider),
-            )
+            (issuer, provider.client_id().to_owned(), secret, Some(provider))
         }
     };
 
@@ -127,11 +122,7 @@ async fn deep_link(identity: Identity, OriginalUri(uri): OriginalUri) -> Html<St
 
 async fn expired(identity: Identity, absolute: Duration) -> Html<String> {
     let started = (identity.expires_at() - absolute).as_secs();
-    Html(page::expired(
-        identity.subject(),
-        started,
-        SystemClock.now().as_secs(),
-    ))
+    Html(page::expired(identity.subject(), started, SystemClock.now().as_secs()))
 }
 
 async fn no_referrer(identity: Identity) -> impl IntoResponse {
@@ -183,9 +174,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or_else(|| format!("{name} wants a value"))?;
+        let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
         match name.as_str() {
             "--listen" => options.listen = value.parse()?,
             "--session-idle" => options.idle = Duration::from_secs(value.parse()?),

@@ -175,14 +175,7 @@ fn document(id: &str, title: &str, subject: Option<&str>, main: &str) -> String 
 fn figures() -> String {
     let mut out = String::new();
     for figure in &FIGURES {
-        let Figure {
-            label,
-            value,
-            unit,
-            change,
-            good,
-            days,
-        } = figure;
+        let Figure { label, value, unit, change, good, days } = figure;
         let tone = if *good { "good" } else { "bad" };
         let points = daily(days);
         let line = line(&points);
@@ -272,13 +265,10 @@ fn person(view: &View<'_>) -> String {
         .take(2)
         .flat_map(char::to_uppercase)
         .collect();
-    let name = view
-        .name
-        .map_or_else(|| "<span class=\"none\">No name</span>".to_owned(), escape);
-    let email = view.email.map_or_else(
-        || "<span class=\"none\">No verified address</span>".to_owned(),
-        escape,
-    );
+    let name = view.name.map_or_else(|| "<span class=\"none\">No name</span>".to_owned(), escape);
+    let email = view
+        .email
+        .map_or_else(|| "<span class=\"none\">No verified address</span>".to_owned(), escape);
     let subject = escape(view.subject);
     let issuer = escape(view.issuer);
     format!(
@@ -455,9 +445,7 @@ const FIGURES: [Figure; 4] = [
         unit: "ms",
         change: "▲ 11 ms",
         good: false,
-        days: [
-            168, 171, 166, 170, 169, 174, 171, 172, 178, 175, 173, 180, 177, 182,
-        ],
+        days: [168, 171, 166, 170, 169, 174, 171, 172, 178, 175, 173, 180, 177, 182],
     },
     Figure {
         label: "Parcels out",
@@ -470,9 +458,7 @@ const FIGURES: [Figure; 4] = [
 ];
 
 /// Orders by the hour, none above 160, the height of the chart.
-const TODAY: [u16; 16] = [
-    18, 12, 9, 7, 8, 14, 31, 58, 92, 118, 131, 139, 126, 134, 148, 143,
-];
+const TODAY: [u16; 16] = [18, 12, 9, 7, 8, 14, 31, 58, 92, 118, 131, 139, 126, 134, 148, 143];
 
 const YESTERDAY: [u16; 24] = [
     21, 14, 10, 8, 7, 12, 26, 49, 81, 104, 119, 124, 112, 117, 125, 121, 116, 108, 99, 104, 96, 71,

@@ -44,15 +44,9 @@ impl UnaryService<Who> for Greet {
     fn call(&mut self, request: tonic::Request<Who>) -> Self::Future {
         // The layer has put the identity there; without it no request comes so far.
         let Some(identity) = request.extensions().get::<Identity>() else {
-            return ready(Err(Status::internal(
-                "no sign-in layer is before this service",
-            )));
+            return ready(Err(Status::internal("no sign-in layer is before this service")));
         };
-        let text = format!(
-            "{} says hello to {}",
-            identity.subject(),
-            request.get_ref().name
-        );
+        let text = format!("{} says hello to {}", identity.subject(), request.get_ref().name);
         ready(Ok(tonic::Response::new(Greeting { text })))
     }
 }
@@ -87,13 +81,8 @@ impl tower::Service<Request<Body>> for GreeterServer {
 /// The client side.
 pub async fn greet(channel: Channel, mut request: tonic::Request<Who>) -> Result<Greeting, Status> {
     let mut client = tonic::client::Grpc::new(channel);
-    client
-        .ready()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
-    request
-        .extensions_mut()
-        .insert(GrpcMethod::new("greeter.Greeter", "Greet"));
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    request.extensions_mut().insert(GrpcMethod::new("greeter.Greeter", "Greet"));
     let path = PathAndQuery::from_static("/greeter.Greeter/Greet");
     let response = client.unary(request, path, ProstCodec::default()).await?;
     Ok(response.into_inner())

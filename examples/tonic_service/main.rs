@@ -30,36 +30,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ClientId::new(provider.client_id()),
         format!("http://{address}").parse()?,
     )
-    .client_secret(ClientSecret::new(
-        provider.client_secret().unwrap_or_default(),
-    ))
+    .client_secret(ClientSecret::new(provider.client_secret().unwrap_or_default()))
     // A gRPC client sends no `Origin`; this header shows that no web page made the call.
     .csrf_header(HeaderName::from_static("x-greeter-client"))
     // tonic's bodies cannot be made from bytes, and gRPC needs none to refuse.
     .responder(EmptyBody)
     .build()?;
 
-    let server = Server::builder()
-        .layer(layer.clone())
-        .add_service(GreeterServer);
+    let server = Server::builder().layer(layer.clone()).add_service(GreeterServer);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
-    let channel = Channel::from_shared(format!("http://{address}"))?
-        .connect()
-        .await?;
-    let request = || {
-        tonic::Request::new(Who {
-            name: "Bob".to_owned(),
-        })
-    };
+    let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
+    let request = || tonic::Request::new(Who { name: "Bob".to_owned() });
 
     match greeter::greet(channel.clone(), request()).await {
         Ok(_) => return Err("nobody is signed in, and yet the call was served".into()),
-        Err(status) => println!(
-            "without a session: {:?}: {}",
-            status.code(),
-            status.message()
-        ),
+        Err(status) => println!("without a session: {:?}: {}", status.code(), status.message()),
     }
 
     // A browser would have signed in; this session comes from the test kit.

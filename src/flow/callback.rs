@@ -12,6 +12,7 @@ use crate::access::{self, Kind, text};
 use crate::clock::UnixTime;
 use crate::cookies::Own;
 use crate::error::{AuthError, ErrorKind};
+use crate::identity::join_claims;
 use crate::oidc::id_token::{Expected, IdClaims, Nonce};
 use crate::oidc::provider::Snapshot;
 use crate::oidc::token::Tokens;
@@ -32,11 +33,7 @@ struct Response {
 /// issuer, error or code, ID token, userinfo, session.
 pub(crate) async fn callback(core: &Arc<Core>, parts: &Arc<Parts>, form: Option<Form>) -> Answer {
     let form_post = core.provider.settings().form_post;
-    let (method, allow) = if form_post {
-        (Method::POST, "POST")
-    } else {
-        (Method::GET, "GET")
-    };
+    let (method, allow) = if form_post { (Method::POST, "POST") } else { (Method::GET, "GET") };
     if parts.method != method {
         return method_not_allowed(core, parts, allow);
     }
@@ -87,17 +84,16 @@ fn read(core: &Core, parts: &Parts, form: Option<&Form>) -> Result<Response, Aut
     let state = state
         .and_then(|state| core.pending.read_state(&state))
         .ok_or_else(|| AuthError::new(ErrorKind::StateMalformed, "state"))?;
-    Ok(Response {
-        code,
-        error,
-        iss,
-        state,
-    })
+    Ok(Response { code, error, iss, state })
 }
 
 async fn complete(core: &Arc<Core>, parts: &Parts, kind: Kind, response: Response) -> Answer {
     let state = response.state;
     let target = state.ticket.return_to.clone();
+    // Known before anything is taken: a login is not spent on a provider that does not answer.
+    if let Err(error) = core.provider.snapshot().await {
+        return core.refuse(kind, error, target.as_ref());
+    }
     let taken = match core.pending.take(&parts.headers, &state).await {
         Ok(taken) => taken,
         Err(why) => return unusable(core, parts, kind, &state, why).await,
@@ -106,9 +102,7 @@ async fn complete(core: &Arc<Core>, parts: &Parts, kind: Kind, response: Respons
     match sign_in(core, parts, answer, &taken).await {
         Ok(cookies) => {
             let home = core.home();
-            let location = target
-                .as_ref()
-                .map_or(home.as_str(), |target| target.as_str());
+            let location = target.as_ref().map_or(home.as_str(), |target| target.as_str());
             tracing::debug!("signed in");
             Answer::redirect(StatusCode::SEE_OTHER, location)
                 .cookies(core.pending.sweep(&parts.headers))
@@ -121,9 +115,9 @@ async fn complete(core: &Arc<Core>, parts: &Parts, kind: Kind, response: Respons
             error.log();
             restart(core, &state).cookies([core.pending.forget(&state)])
         }
-        Err(error) => core
-            .refuse(kind, error, target.as_ref())
-            .cookies([core.pending.forget(&state)]),
+        Err(error) => {
+            core.refuse(kind, error, target.as_ref()).cookies([core.pending.forget(&state)])
+        }
     }
 }
 
@@ -137,6 +131,10 @@ async fn unusable(
     why: Unusable,
 ) -> Answer {
     let target = state.ticket.return_to.as_ref();
+    let gone = match why {
+        Unusable::AlreadyTaken | Unusable::Expired => Some(core.pending.forget(state)),
+        Unusable::NoCookie | Unusable::Store(_) => None,
+    };
     let detail = match why {
         // The login stays pending and its cookie stays: the visitor may reload.
         Unusable::Store(error) => return core.refuse(kind, error, target),
@@ -148,7 +146,9 @@ async fn unusable(
         Found::Live(live) => {
             let home = core.home();
             let location = target.map_or(home.as_str(), |target| target.as_str());
-            return Answer::redirect(StatusCode::SEE_OTHER, location).cookies(live.set_cookies);
+            return Answer::redirect(StatusCode::SEE_OTHER, location)
+                .cookies(live.set_cookies)
+                .cookies(gone);
         }
         Found::Unknown(error) => return core.refuse(kind, error, target),
         Found::Absent | Found::Dead => {}
@@ -156,9 +156,9 @@ async fn unusable(
     let error = AuthError::new(ErrorKind::LoginExpired, detail);
     if kind == Kind::Navigation && state.ticket.attempt == 0 {
         error.log();
-        return restart(core, state);
+        return restart(core, state).cookies(gone);
     }
-    core.refuse(kind, error, target)
+    core.refuse(kind, error, target).cookies(gone)
 }
 
 fn restart(core: &Core, state: &State) -> Answer {
@@ -203,9 +203,8 @@ async fn sign_in(
     let mut cookies = match core.keeper.establish(login, &parts.headers).await {
         Ok(cookies) => cookies,
         Err(error) => {
-            if error.kind() == ErrorKind::SignedOutMeanwhile {
-                revoke(core, &snapshot, &tokens).await;
-            }
+            // Nobody will use these tokens.
+            revoke(core, &snapshot, &tokens).await;
             return Err(error);
         }
     };
@@ -253,9 +252,7 @@ async fn userinfo(
     }
     let asked = match &snapshot.metadata.userinfo {
         Some(endpoint) => {
-            core.provider
-                .userinfo(endpoint, tokens.access.expose(), &claims.sub)
-                .await
+            core.provider.userinfo(endpoint, tokens.access.expose(), &claims.sub).await
         }
         None => Err(AuthError::new(ErrorKind::Userinfo, "no_endpoint")),
     };
@@ -278,18 +275,12 @@ fn login(
     taken: &Taken,
     now: UnixTime,
 ) -> Login {
-    let mut all = claims.all;
-    all.extend(userinfo);
-    all.retain(|name, value| {
-        let empty = value.is_null() || value.as_str().is_some_and(str::is_empty);
-        !empty && core.claims.iter().any(|wanted| wanted == name)
-    });
     Login {
         subject: claims.sub,
         sid: claims.sid,
         acr: claims.acr,
         auth_time: claims.auth_time,
-        claims: all,
+        claims: join_claims(claims.all, userinfo, &core.claims),
         session_expiry: claims.session_expiry,
         begun: taken.begun,
         id_token,
@@ -300,15 +291,12 @@ fn login(
 
 /// The session that this login replaces must not stay behind, whoever it belongs to.
 async fn end_replaced(core: &Arc<Core>, replaced: Found, taken: &Taken) {
-    let ended = match (replaced, &taken.superseded) {
-        (Found::Live(live), _) => core.keeper.end(&live.opened).await,
-        (_, Some(superseded)) => {
-            core.keeper
-                .end_by_id(&superseded.id, superseded.stored, superseded.ends)
-                .await
-        }
-        _ => Ok(()),
+    let session = match (replaced, &taken.superseded) {
+        (Found::Live(live), _) => live.opened.reference(),
+        (_, Some(superseded)) => superseded.clone(),
+        _ => return,
     };
+    let ended = core.keeper.end(&session).await;
     if let Err(error) = ended {
         tracing::warn!(%error, "a replaced session could not be ended");
     }
@@ -319,13 +307,9 @@ async fn revoke(core: &Arc<Core>, snapshot: &Snapshot, tokens: &Tokens) {
         return;
     };
     if let Some(refresh) = &tokens.refresh {
-        core.provider
-            .revoke(endpoint, refresh.expose(), "refresh_token")
-            .await;
+        core.provider.revoke(endpoint, refresh.expose(), "refresh_token").await;
     }
-    core.provider
-        .revoke(endpoint, tokens.access.expose(), "access_token")
-        .await;
+    core.provider.revoke(endpoint, tokens.access.expose(), "access_token").await;
 }
 
 /// How long "a login was just completed" is remembered: shorter than any session lives.

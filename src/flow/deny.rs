@@ -20,14 +20,12 @@ pub(crate) fn deny(core: &Core, parts: &Parts, cookie: bool) -> Answer {
     match kind {
         Kind::Navigation => {
             let target = requested(core, parts);
-            let noticed = core
-                .cookies
-                .read(&parts.headers)
-                .any(|(own, _)| own == Own::Notice);
-            if noticed && !cookie {
-                // A login was completed a moment ago and its cookie is not here: another one
-                // would end the same way.
-                let error = AuthError::new(ErrorKind::CookieNotKept, "notice_without_session");
+            let noticed = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::Notice);
+            if noticed {
+                // A login was completed a moment ago and its session is not here: another one
+                // would end the same way. Whoever signs out loses the note as well.
+                let detail = if cookie { "session_dead_at_once" } else { "notice_without_session" };
+                let error = AuthError::new(ErrorKind::CookieNotKept, detail);
                 return core.refuse(kind, error, target.as_ref());
             }
             let status = if parts.method == Method::GET {
@@ -80,8 +78,7 @@ fn requested(core: &Core, parts: &Parts) -> Option<ReturnTo> {
         return None;
     }
     let path = parts.uri.path_and_query()?.as_str();
-    core.pending
-        .return_to(&format!("{}{path}", core.public_url.mount()))
+    core.pending.return_to(&format!("{}{path}", core.public_url.mount()))
 }
 
 /// Returns the page a script runs in, if it is one of ours.

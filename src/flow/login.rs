@@ -10,9 +10,10 @@ use crate::access::{self, Kind};
 use crate::csrf;
 use crate::error::{AuthError, ErrorKind};
 use crate::oidc::authorize;
-use crate::pending::{Superseded, Ticket};
+use crate::pending::Ticket;
 use crate::respond::Answer;
 use crate::session::keeper::{Found, Live, unavailable};
+use crate::store::StoreErrorKind;
 
 /// Sends the visitor to the provider, or on, where somebody is signed in already.
 ///
@@ -33,24 +34,23 @@ pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
     let params = params::decode(query.as_bytes()).unwrap_or_default();
     let param = |name| params::one(&params, name).ok().flatten();
     let ticket = match param("again").and_then(|text| core.pending.read_ticket(text)) {
-        Some(again) => Ticket {
-            attempt: 1,
-            ..again
-        },
+        Some(again) => Ticket { attempt: 1, ..again },
         None => Ticket {
             return_to: param("return_to").and_then(|target| core.pending.return_to(target)),
             attempt: 0,
         },
     };
     let target = ticket.return_to.as_ref();
-    let switch = param("switch") == Some("1") && !csrf::is_cross_site(&parts.headers);
+    let switch = param("switch") == Some("1");
     let (live, dead) = match core.keeper.find(&parts.headers, true).await {
         Found::Live(live) => (Some(live), false),
         Found::Dead => (None, true),
         Found::Absent => (None, false),
         Found::Unknown(error) => return core.refuse(kind, error, target),
     };
-    if let (Some(live), false) = (&live, switch) {
+    // Only our own page may replace a live session, and only a browser that says so proves it.
+    let replaces = switch && csrf::is_same_origin(&parts.headers);
+    if let (Some(live), false) = (&live, replaces) {
         let home = core.home();
         let location = target.map_or(home.as_str(), |target| target.as_str());
         return Answer::redirect(StatusCode::SEE_OTHER, location)
@@ -77,21 +77,14 @@ async fn start(
     select_account: bool,
 ) -> Result<Answer, AuthError> {
     let snapshot = core.provider.snapshot().await?;
-    let begun = core
-        .keeper
-        .revocation()
-        .counter()
-        .await
-        .map_err(|error| unavailable(&error))?;
-    let superseded = live.map(|live| Superseded {
-        id: live.opened.record.id,
-        stored: live.opened.stored.is_some(),
-        ends: live.opened.record.absolute_end,
-    });
-    let started = core
-        .pending
-        .start(&parts.headers, ticket, Some(begun), superseded)
-        .await?;
+    let begun = match core.keeper.revocation().counter().await {
+        Ok(counter) => Some(counter),
+        // No room even for the counter: the login is sealed, and counts on there being no mark.
+        Err(error) if error.kind() == StoreErrorKind::Full => None,
+        Err(error) => return Err(unavailable(&error)),
+    };
+    let superseded = live.map(|live| live.opened.reference());
+    let started = core.pending.start(&parts.headers, ticket, begun, superseded).await?;
     let settings = core.provider.settings();
     let location = authorize::url(
         settings,

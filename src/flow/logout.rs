@@ -1,6 +1,7 @@
 //! The end of a session: `<prefix>/logout` and `<prefix>/signed-out`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -16,11 +17,13 @@ use crate::oidc::end_session;
 use crate::respond::pages::PageContent;
 use crate::respond::{Answer, Content};
 use crate::secret::{base64url, random};
-use crate::session::cache::Opened;
+use crate::session::SessionRef;
 use crate::session::keeper::{Found, unavailable};
 
-/// A failed ending is tried again this often, with growing pauses, while the process lives.
-const RETRIES: u32 = 8;
+/// A sign-out that the store did not hear of is tried again with growing pauses, up to this one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// So many sign-outs may wait for the store.
+const MAX_ENDINGS: usize = 10_000;
 
 /// POST ends the session here, then at the provider; GET asks first.
 pub(crate) async fn logout(core: &Arc<Core>, parts: &Arc<Parts>) -> Answer {
@@ -54,15 +57,12 @@ async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
     match core.keeper.find(&parts.headers, false).await {
         Found::Live(live) => {
             let identity = live.identity();
-            let who = identity
-                .name()
-                .or(identity.email())
-                .unwrap_or(identity.subject());
+            let who = identity.name().or(identity.email()).unwrap_or(identity.subject());
             let page = PageContent::confirm_sign_out(
                 who,
                 &core.path("/logout"),
                 &core.home(),
-                form_action(core),
+                form_action(core).await,
             );
             Answer::new(StatusCode::OK, Content::Page(Box::new(page)))
         }
@@ -72,14 +72,12 @@ async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
 }
 
 /// Where the form of the confirm page may lead: to us, and by our redirect to the provider.
-fn form_action(core: &Core) -> String {
-    let provider = core
-        .provider
-        .known_metadata()
-        .and_then(|metadata| metadata.end_session.clone())
-        .map(|url| url.origin().ascii_serialization());
-    match provider {
-        Some(origin) => format!("'self' {origin}"),
+async fn form_action(core: &Arc<Core>) -> String {
+    // Asked for if this pod does not know it yet: without it the browser would block the way.
+    let metadata = core.provider.snapshot().await.ok().map(|snapshot| snapshot.metadata);
+    let end_session = metadata.and_then(|metadata| metadata.end_session.clone());
+    match end_session {
+        Some(url) => format!("'self' {}", url.origin().ascii_serialization()),
         None => "'self'".to_owned(),
     }
 }
@@ -87,7 +85,8 @@ fn form_action(core: &Core) -> String {
 async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
     let kind = access::kind(&parts.method, &parts.headers);
     let found = core.keeper.find(&parts.headers, false).await;
-    if !matches!(found, Found::Absent) {
+    // Any cookie of ours is reason to ask: pending logins would be swept too.
+    if core.cookies.read(&parts.headers).next().is_some() {
         let (origin, custom) = (core.public_url.origin(), core.csrf_header.as_ref());
         if let Err(error) = csrf::judge(&parts.method, &parts.headers, false, origin, custom) {
             return core.refuse(kind, error, None);
@@ -95,27 +94,28 @@ async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
     }
     let mut cookies = core.clear_session(&parts.headers);
     cookies.extend(core.pending.sweep(&parts.headers));
-    let hinted = core
-        .cookies
-        .read(&parts.headers)
-        .any(|(own, _)| own == Own::LogoutHint);
+    let hinted = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::LogoutHint);
     cookies.extend(hinted.then(|| core.cookies.remove(Own::LogoutHint)));
     let answer = match found {
-        Found::Live(live) => match core.keeper.end(&live.opened).await {
+        Found::Live(live) => match core.keeper.end(&live.opened.reference()).await {
             Ok(()) => {
                 let id_token = core.keeper.id_token(&live.opened, &parts.headers);
                 tracing::debug!("signed out");
+                if let Some(refresh) = live.refresh() {
+                    revoke(core, refresh.token.clone());
+                }
                 to_provider(core, id_token.as_deref()).await
             }
             Err(error) => {
                 let error = unavailable(&error);
                 error.log();
-                keep_trying(core.clone(), live.opened);
+                keep_trying(core, vec![live.opened.reference()]);
                 here_only(core, &error)
             }
         },
         Found::Unknown(error) => {
             error.log();
+            keep_trying(core, core.keeper.claimed(&parts.headers));
             here_only(core, &error)
         }
         Found::Absent | Found::Dead => to_signed_out(core),
@@ -130,12 +130,9 @@ fn to_signed_out(core: &Core) -> Answer {
 /// The store was away: the cookies go, and the page says what that is worth.
 fn here_only(core: &Core, error: &AuthError) -> Answer {
     let page = PageContent::signed_out_here_only(error, &core.login_path(None));
-    Answer::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        Content::Page(Box::new(page)),
-    )
-    .with_error(error.clone())
-    .header_value(http::header::RETRY_AFTER, HeaderValue::from_static("2"))
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, Content::Page(Box::new(page)))
+        .with_error(error.clone())
+        .header_value(http::header::RETRY_AFTER, HeaderValue::from_static("2"))
 }
 
 /// The session is over here; the provider hears of it if it has an endpoint for that. Coming back
@@ -147,9 +144,7 @@ async fn to_provider(core: &Arc<Core>, id_token: Option<&str>) -> Answer {
     };
     match endpoint {
         Some(endpoint) => {
-            let back = core
-                .public_url
-                .absolute(&format!("{}/signed-out", core.prefix));
+            let back = core.public_url.absolute(&format!("{}/signed-out", core.prefix));
             let state = base64url(random::<16>());
             let client_id = &core.provider.settings().client_id;
             let url = end_session::url(&endpoint, client_id, id_token, &back, &state);
@@ -159,14 +154,37 @@ async fn to_provider(core: &Arc<Core>, id_token: Option<&str>) -> Answer {
     }
 }
 
-fn keep_trying(core: Arc<Core>, opened: Arc<Opened>) {
+/// Revokes the refresh token, as far as the provider can; nobody waits for it.
+fn revoke(core: &Arc<Core>, token: String) {
+    let core = core.clone();
     tokio::spawn(async move {
-        for attempt in 0..RETRIES {
-            tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
-            if core.keeper.end(&opened).await.is_ok() {
-                return;
-            }
+        let Ok(snapshot) = core.provider.snapshot().await else { return };
+        if let Some(endpoint) = &snapshot.metadata.revocation {
+            core.provider.revoke(endpoint, &token, "refresh_token").await;
         }
-        tracing::warn!("a session could not be ended; it will end by its lifetime");
     });
+}
+
+/// Tries to end sessions until it is done or they are over by themselves.
+fn keep_trying(core: &Arc<Core>, sessions: Vec<SessionRef>) {
+    let queued = core.endings.fetch_add(sessions.len(), Ordering::AcqRel);
+    if queued > MAX_ENDINGS {
+        core.endings.fetch_sub(sessions.len(), Ordering::AcqRel);
+        tracing::warn!("too many sign-outs wait for the store; this one ends by its lifetime");
+        return;
+    }
+    for session in sessions {
+        let core = core.clone();
+        tokio::spawn(async move {
+            let mut pause = Duration::from_secs(1);
+            while core.clock.now() < session.ends {
+                tokio::time::sleep(pause).await;
+                if core.keeper.end(&session).await.is_ok() {
+                    break;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            core.endings.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
 }

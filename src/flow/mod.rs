@@ -13,6 +13,7 @@ pub(crate) mod status;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use http::HeaderMap;
 use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
@@ -49,13 +50,16 @@ pub(crate) struct Core {
     pub(crate) claims: Vec<String>,
     /// The header that shows same-origin intent where a client sends no `Origin`.
     pub(crate) csrf_header: Option<HeaderName>,
+    /// Sign-outs that wait for the store.
+    pub(crate) endings: AtomicUsize,
 }
 
 impl Core {
-    /// Finds the session of a person's request: it is prolonged, and refreshed if that is due.
-    pub(crate) async fn find(&self, headers: &HeaderMap) -> Found {
-        match self.keeper.find(headers, true).await {
-            Found::Live(live) => self.refresher.settle(live, headers).await,
+    /// Finds the session of a request; one that its person makes (`touch`) prolongs it, and
+    /// refreshes it if that is due.
+    pub(crate) async fn find(&self, headers: &HeaderMap, touch: bool) -> Found {
+        match self.keeper.find(headers, touch).await {
+            Found::Live(live) if touch => self.refresher.settle(live, headers).await,
             found => found,
         }
     }
@@ -123,10 +127,7 @@ impl Core {
 
     /// Returns the removal of the note of a completed login, if the request has one.
     pub(crate) fn forget_notice(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let noticed = self
-            .cookies
-            .read(headers)
-            .any(|(own, _)| own == Own::Notice);
+        let noticed = self.cookies.read(headers).any(|(own, _)| own == Own::Notice);
         noticed.then(|| self.cookies.remove(Own::Notice))
     }
 }
@@ -172,9 +173,7 @@ pub(crate) fn takes_form(core: &Core, endpoint: Endpoint, method: &Method) -> bo
 pub(crate) async fn finish<T: Send + 'static>(
     step: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, AuthError> {
-    tokio::spawn(step)
-        .await
-        .map_err(|_| AuthError::new(ErrorKind::Internal, "task"))
+    tokio::spawn(step).await.map_err(|_| AuthError::new(ErrorKind::Internal, "task"))
 }
 
 /// The answer to a method that an endpoint does not serve.

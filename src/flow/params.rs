@@ -20,10 +20,7 @@ pub(crate) fn one<'a>(
     params: &'a [(String, String)],
     name: &str,
 ) -> Result<Option<&'a str>, Repeated> {
-    let mut values = params
-        .iter()
-        .filter(|(n, _)| n == name)
-        .map(|(_, value)| value.as_str());
+    let mut values = params.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
     let first = values.next();
     if values.next().is_some() {
         return Err(Repeated);
@@ -68,9 +65,7 @@ mod tests {
         let params = decode(format!("code={encoded}").as_bytes()).unwrap();
         assert_eq!(params, [("code".to_owned(), printable)]);
         assert_eq!(decode(b"a=%2541").unwrap()[0].1, "%41");
-        for bad in [
-            "a=%", "a=%f", "a=%zz", "a=%ff%fe", "a=%00", "%80=a", "a=%0a", "a=\u{1}",
-        ] {
+        for bad in ["a=%", "a=%f", "a=%zz", "a=%ff%fe", "a=%00", "%80=a", "a=%0a", "a=\u{1}"] {
             assert_eq!(decode(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(decode(b"&&a&b=").unwrap().len(), 2);

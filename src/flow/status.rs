@@ -43,10 +43,7 @@ pub(crate) async fn session(core: &Arc<Core>, parts: &Parts) -> Answer {
         }
     };
     // Nobody else's page may read it, not even as a script or an image.
-    answer.header(
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    )
+    answer.header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
 }
 
 /// Answers with a bare word. Trouble of the store or the provider does not show here: no other pod

@@ -11,7 +11,7 @@ use super::provider::Settings;
 use crate::error::{AuthError, ErrorKind};
 
 /// What differs from one login to the next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) state: &'a str,
     pub(crate) nonce: &'a str,
@@ -57,11 +57,7 @@ pub(crate) fn url(
     if request.select_account {
         authorization = authorization.add_prompt(CoreAuthPrompt::SelectAccount);
     }
-    if settings
-        .scopes
-        .iter()
-        .any(|scope| scope == "offline_access")
-    {
+    if settings.scopes.iter().any(|scope| scope == "offline_access") {
         // Section 11: without it the provider must ignore the request for offline access.
         authorization = authorization.add_prompt(CoreAuthPrompt::Consent);
     }

@@ -83,19 +83,9 @@ mod tests {
     fn apply(auth: ClientAuth) -> (Option<String>, Vec<(&'static str, String)>) {
         let (mut headers, mut form) = (HeaderMap::new(), Vec::new());
         let secret = ClientSecret::new("p+q%r:s t&=é~-._");
-        auth.apply(
-            &ClientId::new("a:b/ü"),
-            Some(&secret),
-            &mut headers,
-            &mut form,
-        );
+        auth.apply(&ClientId::new("a:b/ü"), Some(&secret), &mut headers, &mut form);
         let basic = headers.get(AUTHORIZATION).map(|value| {
-            let encoded = value
-                .to_str()
-                .unwrap()
-                .strip_prefix("Basic ")
-                .unwrap()
-                .to_owned();
+            let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
             String::from_utf8(from_base64(encoded).unwrap()).unwrap()
         });
         (basic, form)
@@ -104,10 +94,7 @@ mod tests {
     #[test]
     fn d03_d04_exactly_one_method_and_basic_is_encoded_before_base64() {
         let (basic, form) = apply(ClientAuth::Basic);
-        assert_eq!(
-            basic.unwrap(),
-            "a%3Ab%2F%C3%BC:p%2Bq%25r%3As%20t%26%3D%C3%A9~-._"
-        );
+        assert_eq!(basic.unwrap(), "a%3Ab%2F%C3%BC:p%2Bq%25r%3As%20t%26%3D%C3%A9~-._");
         assert!(form.is_empty());
     }
 

@@ -123,9 +123,7 @@ impl Outbound {
     pub(crate) async fn call(&self, mut request: Request<Bytes>) -> Result<Answer, CallError> {
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static("tower-pkce-auth"));
-        headers
-            .entry(ACCEPT)
-            .or_insert(HeaderValue::from_static("application/json"));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         let sent = self.client.send(request, MAX_BODY);
         let response = match tokio::time::timeout(self.time_out, sent).await {
             Ok(Ok(response)) => response,
@@ -165,10 +163,6 @@ impl Answer {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .map(|value| value.split(';').next().unwrap_or_default().trim())
-            .is_some_and(|media| {
-                types
-                    .iter()
-                    .any(|wanted| media.eq_ignore_ascii_case(wanted))
-            })
+            .is_some_and(|media| types.iter().any(|wanted| media.eq_ignore_ascii_case(wanted)))
     }
 }

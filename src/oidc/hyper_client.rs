@@ -52,9 +52,7 @@ impl HyperClient {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(|_| bad("not PEM"))?;
-            roots
-                .add(certificate)
-                .map_err(|_| bad("a certificate cannot be read"))?;
+            roots.add(certificate).map_err(|_| bad("a certificate cannot be read"))?;
         }
         if roots.is_empty() {
             return Err(bad("no certificate found"));

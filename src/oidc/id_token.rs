@@ -119,9 +119,10 @@ pub(crate) fn accept(token: Verified, expected: &Expected<'_>) -> Result<IdClaim
     }
     // Step 13: the time of the authentication. Providers send 0 and fractions unasked; only what
     // was asked for is judged.
-    let auth_time = time(&claims, "auth_time")
-        .flatten()
-        .filter(|t| t.as_secs() > 0);
+    let auth_time = match time(&claims, "auth_time") {
+        Some(None) => return Err("auth_time"),
+        auth_time => auth_time.flatten().filter(|time| time.as_secs() > 0),
+    };
     if let Some(max_age) = expected.max_age {
         let at = auth_time.ok_or("auth_time")?;
         if at > expected.now + expected.leeway {
@@ -142,19 +143,16 @@ pub(crate) fn accept(token: Verified, expected: &Expected<'_>) -> Result<IdClaim
             let digest = sha2(token.alg.hash_bits(), access.as_bytes());
             base64url(&digest[..digest.len() / 2])
         });
-        let matches = at_hash
-            .as_str()
-            .zip(hash.as_deref())
-            .is_some_and(|(a, b)| a == b);
+        let matches = at_hash.as_str().zip(hash.as_deref()).is_some_and(|(a, b)| a == b);
         if !matches {
             return Err("at_hash");
         }
     }
-    let sid = claims
-        .get("sid")
-        .and_then(Value::as_str)
-        .filter(|sid| !sid.is_empty());
+    let sid = claims.get("sid").and_then(Value::as_str).filter(|sid| !sid.is_empty());
     let session_expiry = time(&claims, "session_expiry").flatten();
+    if session_expiry.is_some_and(|end| end <= expected.now) {
+        return Err("session_expiry");
+    }
     Ok(IdClaims {
         sub: sub.to_owned(),
         sid: sid.map(str::to_owned),
@@ -175,16 +173,11 @@ fn audiences(aud: Option<&Value>) -> Option<Vec<&str>> {
 }
 
 /// Reads a NumericDate: `None` if absent, `Some(None)` if it is none.
-#[allow(
-    clippy::option_option,
-    reason = "absent and malformed are told apart by one caller"
-)]
+#[allow(clippy::option_option, reason = "absent and malformed are told apart by one caller")]
 fn time(claims: &Map<String, Value>, name: &str) -> Option<Option<UnixTime>> {
     let value = claims.get(name)?;
     // Fractions are allowed (RFC 7519 section 2); beyond 2^53 nothing is a date.
-    let seconds = value
-        .as_f64()
-        .filter(|s| (0.0..9_007_199_254_740_992.0).contains(s));
+    let seconds = value.as_f64().filter(|s| (0.0..9_007_199_254_740_992.0).contains(s));
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

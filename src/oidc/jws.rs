@@ -16,6 +16,8 @@ pub(crate) enum JwsError {
     Algorithm,
     /// The header demands extensions, or holds what changes the meaning of the rest.
     Critical,
+    /// The keys could not be fetched, so that nobody can tell.
+    KeysUnavailable,
     /// Not the compact form, or not strict JSON inside.
     Malformed,
     /// No published key fits; newer keys may.
@@ -31,6 +33,7 @@ impl JwsError {
         match self {
             Self::Algorithm => "alg",
             Self::Critical => "crit",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::Malformed => "malformed",
             Self::NoKey => "kid",
             Self::Signature => "signature",
@@ -68,24 +71,17 @@ impl<'a> Unverified<'a> {
             return Err(JwsError::Malformed);
         }
         let mut segments = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) = (
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-        ) else {
+        let (Some(header), Some(payload), Some(signature), None) =
+            (segments.next(), segments.next(), segments.next(), segments.next())
+        else {
             return Err(JwsError::Malformed);
         };
         let message = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let header = from_base64url(header)
-            .and_then(|bytes| object(&bytes))
-            .ok_or(JwsError::Malformed)?;
+        let header =
+            from_base64url(header).and_then(|bytes| object(&bytes)).ok_or(JwsError::Malformed)?;
         // RFC 7515 section 4.1.11: no extension is understood here. RFC 7797 `b64` changes what is
         // signed; `cty` and `enc` speak of something nested or encrypted.
-        if ["crit", "b64", "cty", "enc", "zip"]
-            .iter()
-            .any(|name| header.contains_key(*name))
-        {
+        if ["crit", "b64", "cty", "enc", "zip"].iter().any(|name| header.contains_key(*name)) {
             return Err(JwsError::Critical);
         }
         let alg = text(&header, "alg")
@@ -110,13 +106,7 @@ impl<'a> Unverified<'a> {
             Some(_) => return Err(JwsError::Malformed),
         };
         let signature = from_base64url(signature).ok_or(JwsError::Malformed)?;
-        Ok(Self {
-            alg,
-            kid,
-            message,
-            payload,
-            signature,
-        })
+        Ok(Self { alg, kid, message, payload, signature })
     }
 
     /// Verifies the signature and only then reads the claims.
@@ -128,10 +118,7 @@ impl<'a> Unverified<'a> {
                 let claims = from_base64url(self.payload)
                     .and_then(|bytes| object(&bytes))
                     .ok_or(JwsError::Malformed)?;
-                Ok(Verified {
-                    alg: self.alg,
-                    claims,
-                })
+                Ok(Verified { alg: self.alg, claims })
             }
         }
     }

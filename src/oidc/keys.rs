@@ -173,11 +173,9 @@ impl Keys {
             .take(MAX_CANDIDATES)
             .peekable();
         candidates.peek()?;
-        Some(candidates.any(|key| {
-            key.key
-                .verify_signature(&alg.core(), message, signature)
-                .is_ok()
-        }))
+        Some(
+            candidates.any(|key| key.key.verify_signature(&alg.core(), message, signature).is_ok()),
+        )
     }
 }
 
@@ -189,9 +187,7 @@ impl Key {
         }
         let operations = entry.get("key_ops").map(Value::as_array);
         if let Some(operations) = operations {
-            operations?
-                .iter()
-                .find(|operation| *operation == "verify")?;
+            operations?.iter().find(|operation| *operation == "verify")?;
         }
         if entry.contains_key("d") {
             tracing::warn!("the provider publishes a private key; only its public part is read");
@@ -216,22 +212,51 @@ impl Key {
         if shape == Shape::Rsa && !is_strong_rsa(entry) {
             return None;
         }
+        if shape == Shape::Ed25519 && is_of_small_order(entry) {
+            return None;
+        }
         // Only the members that make the key reach the library; the rest has been judged here.
         let mut bare = Map::new();
         for &member in members {
-            bare.insert(
-                member.to_owned(),
-                Value::String(text(entry, member)?.to_owned()),
-            );
+            bare.insert(member.to_owned(), Value::String(text(entry, member)?.to_owned()));
         }
         let key = serde_json::from_value(Value::Object(bare)).ok()?;
-        Some(Self {
-            kid,
-            alg,
-            shape,
-            key,
-        })
+        Some(Self { kid, alg, shape, key })
     }
+}
+
+/// Points of small order, by their encoding without the sign (RFC 8032 section 5.1.2): under such a
+/// key a signature can be made for anything without knowing a secret.
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    first_and_rest(0x00, 0x00, 0x00),
+    first_and_rest(0x01, 0x00, 0x00),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+    first_and_rest(0xec, 0xff, 0x7f),
+    first_and_rest(0xed, 0xff, 0x7f),
+    first_and_rest(0xee, 0xff, 0x7f),
+];
+
+const fn first_and_rest(first: u8, middle: u8, last: u8) -> [u8; 32] {
+    let mut point = [middle; 32];
+    point[0] = first;
+    point[31] = last;
+    point
+}
+
+fn is_of_small_order(entry: &Map<String, Value>) -> bool {
+    let point = text(entry, "x").and_then(from_base64url);
+    let Some(Ok(mut point)) = point.map(<[u8; 32]>::try_from) else { return true };
+    point[31] &= 0x7f;
+    SMALL_ORDER.contains(&point)
 }
 
 /// RFC 8725 section 3.5: at least 2048 bits, an odd exponent above one, and nothing so large that

@@ -152,12 +152,7 @@ impl Metadata {
             iss_parameter: document.get("authorization_response_iss_parameter_supported")
                 == Some(&Value::Bool(true)),
         };
-        if lists(
-            &document,
-            "token_endpoint_auth_methods_supported",
-            auth.name(),
-        ) == Some(false)
-        {
+        if lists(&document, "token_endpoint_auth_methods_supported", auth.name()) == Some(false) {
             return Err(bad("client_auth_not_supported")
                 .with_hint("choose a client authentication that the provider lists"));
         }
@@ -201,12 +196,7 @@ mod tests {
         });
         change(document.as_object_mut().unwrap());
         let issuer = "https://op".parse().unwrap();
-        Metadata::parse(
-            document.to_string().as_bytes(),
-            &issuer,
-            ClientAuth::Basic,
-            false,
-        )
+        Metadata::parse(document.to_string().as_bytes(), &issuer, ClientAuth::Basic, false)
     }
 
     #[test]
@@ -217,31 +207,11 @@ mod tests {
             ("issuer", "https://op:443", "discovery_issuer"),
             ("issuer", "http://op", "discovery_issuer"),
             ("issuer", "https://opINVALID", "discovery_issuer"),
-            (
-                "authorization_endpoint",
-                "http://op/a",
-                "discovery_authorization_endpoint",
-            ),
-            (
-                "authorization_endpoint",
-                "javascript:alert(1)",
-                "discovery_authorization_endpoint",
-            ),
-            (
-                "authorization_endpoint",
-                "https://op/a#f",
-                "discovery_authorization_endpoint",
-            ),
-            (
-                "authorization_endpoint",
-                "/a",
-                "discovery_authorization_endpoint",
-            ),
-            (
-                "authorization_endpoint",
-                "http://127.0.0.1/a",
-                "discovery_authorization_endpoint",
-            ),
+            ("authorization_endpoint", "http://op/a", "discovery_authorization_endpoint"),
+            ("authorization_endpoint", "javascript:alert(1)", "discovery_authorization_endpoint"),
+            ("authorization_endpoint", "https://op/a#f", "discovery_authorization_endpoint"),
+            ("authorization_endpoint", "/a", "discovery_authorization_endpoint"),
+            ("authorization_endpoint", "http://127.0.0.1/a", "discovery_authorization_endpoint"),
             ("token_endpoint", "", "discovery_token_endpoint"),
             ("token_endpoint", "http://op/t", "discovery_token_endpoint"),
             ("jwks_uri", "file:///etc/keys", "discovery_jwks_uri"),
@@ -252,16 +222,8 @@ mod tests {
             .unwrap_err();
             assert_eq!(error.detail(), detail, "{member} {value}");
         }
-        for member in [
-            "issuer",
-            "authorization_endpoint",
-            "token_endpoint",
-            "jwks_uri",
-        ] {
-            assert!(
-                parse(|document| drop(document.remove(member))).is_err(),
-                "{member}"
-            );
+        for member in ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"] {
+            assert!(parse(|document| drop(document.remove(member))).is_err(), "{member}");
         }
     }
 
@@ -272,10 +234,8 @@ mod tests {
             document.insert("claims_supported".into(), serde_json::json!({}));
             document.insert("end_session_endpoint".into(), "http://op/logout".into());
             document.insert("userinfo_endpoint".into(), 5.into());
-            document.insert(
-                "code_challenge_methods_supported".into(),
-                serde_json::json!(["plain"]),
-            );
+            document
+                .insert("code_challenge_methods_supported".into(), serde_json::json!(["plain"]));
             for n in 0..10_000 {
                 document.insert(format!("unknown{n}"), Value::Null);
             }

@@ -69,9 +69,23 @@ pub(crate) struct Provider {
     fetching: tokio::sync::Mutex<()>,
 }
 
+/// What asking for keys out of turn brought.
+enum Newer {
+    /// Keys that were fetched now.
+    Fetched(Arc<Keys>),
+    /// It was asked too often lately.
+    Refused,
+    /// Keys that another task has fetched.
+    Shared(Arc<Keys>),
+    /// The provider did not answer.
+    Unavailable,
+}
+
 #[derive(Debug, Default)]
 struct Known {
     snapshot: Option<Snapshot>,
+    /// Counts the fetches that were completed, well or badly.
+    completed: u64,
     /// When a fetch last failed, and how.
     failed: Option<(Duration, AuthError)>,
     refreshing: bool,
@@ -112,71 +126,75 @@ impl Provider {
         &self.outbound
     }
 
-    /// Returns the snapshot, fetched now if there is none, refreshed in the background if it is
-    /// getting old.
+    /// Returns the snapshot: fetched now if there is none or it is old, refreshed in the background
+    /// if it is getting old, and kept in use while the provider is away.
     pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, AuthError> {
         let now = self.clock.monotonic();
-        {
+        let stale = {
             let mut known = self.known();
-            if let Some(snapshot) = known.snapshot.clone() {
-                let age = now.saturating_sub(snapshot.fetched);
-                let rested = known
-                    .failed
-                    .as_ref()
-                    .is_none_or(|(at, _)| now.saturating_sub(*at) >= FRESH_MIN);
-                if age >= snapshot.fresh_for && rested && !known.refreshing {
-                    known.refreshing = true;
-                    self.refresh_in_background();
-                }
-                if age < STALE_MAX {
-                    return Ok(snapshot);
+            let failed = known.failed.as_ref().map(|(at, _)| now.saturating_sub(*at));
+            let rested = failed.is_none_or(|since| since >= FRESH_MIN);
+            match known.snapshot.clone() {
+                None => None,
+                Some(snapshot) => {
+                    let age = now.saturating_sub(snapshot.fetched);
+                    if age < snapshot.fresh_for || (!rested && age < STALE_MAX) {
+                        return Ok(snapshot);
+                    }
+                    if age < FRESH_MAX {
+                        if !known.refreshing {
+                            known.refreshing = true;
+                            self.refresh_in_background();
+                        }
+                        return Ok(snapshot);
+                    }
+                    (age < STALE_MAX).then_some(snapshot)
                 }
             }
+        };
+        match (self.fetch().await, stale) {
+            (Err(error), Some(stale)) => {
+                error.log();
+                Ok(stale)
+            }
+            (result, _) => result,
         }
-        self.fetch(now).await
-    }
-
-    /// Returns what is known without asking anybody.
-    pub(crate) fn known_metadata(&self) -> Option<Arc<Metadata>> {
-        self.known()
-            .snapshot
-            .as_ref()
-            .map(|snapshot| snapshot.metadata.clone())
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
         let provider = self.clone();
         tokio::spawn(async move {
-            let asked = provider.clock.monotonic();
-            if let Err(error) = provider.fetch(asked).await {
+            if let Err(error) = provider.fetch().await {
                 error.log();
             }
             provider.known().refreshing = false;
         });
     }
 
-    /// Fetches a snapshot unless another task has fetched one since `asked`. The fetch goes on
-    /// when the caller goes away.
-    async fn fetch(self: &Arc<Self>, asked: Duration) -> Result<Snapshot, AuthError> {
+    /// Fetches a snapshot, or shares what another task fetches just now. It goes on when the caller
+    /// goes away.
+    async fn fetch(self: &Arc<Self>) -> Result<Snapshot, AuthError> {
         let provider = self.clone();
+        let asked = self.known().completed;
         let task = tokio::spawn(async move {
             let _turn = provider.fetching.lock().await;
             {
                 let known = provider.known();
-                if let Some(snapshot) = &known.snapshot
-                    && snapshot.fetched > asked
-                {
-                    return Ok(snapshot.clone());
-                }
-                let now = provider.clock.monotonic();
-                if let Some((at, error)) = &known.failed
-                    && (*at >= asked || now.saturating_sub(*at) < COOL_DOWN)
-                {
-                    return Err(error.clone());
+                let since =
+                    |at: Duration| provider.clock.monotonic().saturating_sub(at) < COOL_DOWN;
+                match (&known.failed, &known.snapshot) {
+                    (Some((at, error)), _) if known.completed > asked || since(*at) => {
+                        return Err(error.clone());
+                    }
+                    (None, Some(snapshot)) if known.completed > asked => {
+                        return Ok(snapshot.clone());
+                    }
+                    _ => {}
                 }
             }
             let result = provider.fetch_now().await;
             let mut known = provider.known();
+            known.completed += 1;
             match &result {
                 Ok(snapshot) => {
                     known.snapshot = Some(snapshot.clone());
@@ -189,10 +207,7 @@ impl Provider {
             result
         });
         task.await.unwrap_or_else(|_| {
-            Err(AuthError::new(
-                ErrorKind::ProviderUnavailable,
-                "fetch_abandoned",
-            ))
+            Err(AuthError::new(ErrorKind::ProviderUnavailable, "fetch_abandoned"))
         })
     }
 
@@ -228,9 +243,7 @@ impl Provider {
         let answer = self.get(url.as_str(), "jwks").await?;
         let keys = Keys::parse(answer.body())
             .ok_or_else(|| AuthError::new(ErrorKind::ProviderError, "jwks_unusable"))?;
-        let fresh_for = max_age(&answer)
-            .unwrap_or(FRESH)
-            .clamp(FRESH_MIN, FRESH_MAX);
+        let fresh_for = max_age(&answer).unwrap_or(FRESH).clamp(FRESH_MIN, FRESH_MAX);
         Ok((keys, fresh_for))
     }
 
@@ -244,57 +257,47 @@ impl Provider {
             };
             AuthError::new(ErrorKind::ProviderUnavailable, detail)
         };
-        let request = Request::get(url)
-            .body(Bytes::new())
-            .map_err(|_| unavailable(CallError::Failed))?;
+        let request =
+            Request::get(url).body(Bytes::new()).map_err(|_| unavailable(CallError::Failed))?;
         let answer = self.outbound.call(request).await.map_err(unavailable)?;
         if answer.status() != 200 {
-            let detail = if what == "jwks" {
-                "jwks_status"
-            } else {
-                "discovery_status"
-            };
+            let detail = if what == "jwks" { "jwks_status" } else { "discovery_status" };
             return Err(AuthError::new(ErrorKind::ProviderUnavailable, detail));
         }
         Ok(answer)
     }
 
-    /// Fetches the keys out of turn, for a token that none of the known ones verifies; `None` if
-    /// that was done too often lately, or failed. Discovery is not repeated.
-    async fn newer_keys(self: &Arc<Self>, snapshot: &Snapshot) -> Option<Arc<Keys>> {
-        let asked = self.clock.monotonic();
-        let provider = self.clone();
-        let metadata = snapshot.metadata.clone();
+    /// Returns other keys than those tried, which did not verify a token: what another task has
+    /// fetched meanwhile, or what is fetched now, out of turn. Discovery is not repeated.
+    async fn newer_keys(self: &Arc<Self>, metadata: &Arc<Metadata>, tried: &Arc<Keys>) -> Newer {
+        let (provider, metadata, tried) = (self.clone(), metadata.clone(), tried.clone());
         let task = tokio::spawn(async move {
             let _turn = provider.fetching.lock().await;
             {
                 let mut known = provider.known();
                 if let Some(snapshot) = &known.snapshot
-                    && snapshot.fetched > asked
+                    && !Arc::ptr_eq(&snapshot.keys, &tried)
                 {
-                    return Some(snapshot.keys.clone());
+                    return Newer::Shared(snapshot.keys.clone());
                 }
                 let now = provider.clock.monotonic();
-                known
-                    .out_of_turn
-                    .retain(|at| now.saturating_sub(*at) < OUT_OF_TURN_WINDOW);
+                known.out_of_turn.retain(|at| now.saturating_sub(*at) < OUT_OF_TURN_WINDOW);
                 if known.out_of_turn.len() >= OUT_OF_TURN {
-                    return None;
+                    return Newer::Refused;
                 }
                 known.out_of_turn.push(now);
             }
-            let (keys, fresh_for) = provider.fetch_keys(&metadata.jwks).await.ok()?;
-            let keys = Arc::new(keys);
-            let snapshot = Snapshot {
-                metadata,
-                keys: keys.clone(),
-                fetched: provider.clock.monotonic(),
-                fresh_for,
+            let Ok((keys, _)) = provider.fetch_keys(&metadata.jwks).await else {
+                return Newer::Unavailable;
             };
-            provider.known().snapshot = Some(snapshot);
-            Some(keys)
+            let keys = Arc::new(keys);
+            // The document is as old as before: what comes out of turn puts nothing off.
+            if let Some(snapshot) = &mut provider.known().snapshot {
+                snapshot.keys = keys.clone();
+            }
+            Newer::Fetched(keys)
         });
-        task.await.ok().flatten()
+        task.await.unwrap_or(Newer::Unavailable)
     }
 
     /// Verifies an ID token and holds it against what is expected.
@@ -304,10 +307,12 @@ impl Provider {
         expected: &Expected<'_>,
     ) -> Result<IdClaims, AuthError> {
         let refused = |detail| AuthError::new(ErrorKind::IdToken, detail);
-        let verified = self
-            .verified(token, &["jwt"])
-            .await
-            .map_err(|error| refused(error.detail()))?;
+        let verified = self.verified(token, &["jwt"]).await.map_err(|error| match error {
+            JwsError::KeysUnavailable => {
+                AuthError::new(ErrorKind::ProviderUnavailable, error.detail())
+            }
+            error => refused(error.detail()),
+        })?;
         accept(verified, expected).map_err(|detail| match detail {
             "exp_past" | "iat_future" | "iat_old" | "nbf_future" => {
                 refused(detail).with_hint("compare the clocks of this machine and the provider")
@@ -318,17 +323,24 @@ impl Provider {
 
     async fn verified(self: &Arc<Self>, token: &str, types: &[&str]) -> Result<Verified, JwsError> {
         let unverified = Unverified::parse(token, &self.settings.algorithms, types)?;
-        let snapshot = self.snapshot().await.map_err(|_| JwsError::NoKey)?;
-        match unverified.verify(&snapshot.keys) {
-            Err(error @ (JwsError::NoKey | JwsError::Signature)) => {
-                // The keys may have been rotated since; some providers even keep the key id.
-                match self.newer_keys(&snapshot).await {
-                    Some(keys) => unverified.verify(&keys),
-                    None => Err(error),
+        let snapshot = self.snapshot().await.map_err(|_| JwsError::KeysUnavailable)?;
+        let mut keys = snapshot.keys;
+        // The keys may have been rotated since; some providers even keep the key id. Twice, because
+        // what another task brought may be older than this token.
+        for _ in 0..2 {
+            match unverified.verify(&keys) {
+                Err(error @ (JwsError::NoKey | JwsError::Signature)) => {
+                    keys = match self.newer_keys(&snapshot.metadata, &keys).await {
+                        Newer::Fetched(keys) => return unverified.verify(&keys),
+                        Newer::Shared(keys) => keys,
+                        Newer::Refused => return Err(error),
+                        Newer::Unavailable => return Err(JwsError::KeysUnavailable),
+                    }
                 }
+                result => return result,
             }
-            result => result,
         }
+        unverified.verify(&keys)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

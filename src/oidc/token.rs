@@ -79,10 +79,7 @@ impl Provider {
 
     /// Revokes a token, as far as the provider can (RFC 7009); failures are only logged.
     pub(crate) async fn revoke(&self, endpoint: &Url, token: &str, kind: &'static str) {
-        let form = vec![
-            ("token", token.to_owned()),
-            ("token_type_hint", kind.to_owned()),
-        ];
+        let form = vec![("token", token.to_owned()), ("token_type_hint", kind.to_owned())];
         match self.post(endpoint, form).await {
             Ok(answer) if answer.status() == 200 => {}
             Ok(answer) => tracing::debug!(status = answer.status(), "a token was not revoked"),
@@ -99,19 +96,16 @@ impl Provider {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = endpoint.as_str().parse().map_err(|_| CallError::Failed)?;
-        request.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        );
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         settings.client_auth.apply(
             &settings.client_id,
             settings.client_secret.as_ref(),
             request.headers_mut(),
             &mut form,
         );
-        let body = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         *request.body_mut() = body.into();
         self.outbound().call(request).await
     }

@@ -65,14 +65,10 @@ impl Provider {
             .header(AUTHORIZATION, bearer)
             .body(Bytes::new())
             .map_err(|_| bad("endpoint"))?;
-        let answer = self
-            .outbound()
-            .call(request)
-            .await
-            .map_err(|error| match error {
-                CallError::Failed => bad("unreachable"),
-                CallError::TimedOut => bad("timed_out"),
-            })?;
+        let answer = self.outbound().call(request).await.map_err(|error| match error {
+            CallError::Failed => bad("unreachable"),
+            CallError::TimedOut => bad("timed_out"),
+        })?;
         if answer.status() != 200 {
             return Err(bad("status"));
         }

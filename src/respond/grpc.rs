@@ -26,11 +26,7 @@ impl Status {
     }
 
     pub(crate) const fn content_type(&self) -> &'static str {
-        if self.web {
-            "application/grpc-web+proto"
-        } else {
-            "application/grpc"
-        }
+        if self.web { "application/grpc-web+proto" } else { "application/grpc" }
     }
 
     pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {

@@ -92,10 +92,7 @@ pub(crate) fn render(page: &Page<'_>) -> String {
 /// The five characters with a meaning become references. Control characters are dropped, and with
 /// them the marks that reorder text, which could make a name read as another one.
 pub(crate) fn escape(value: &str) -> Cow<'_, str> {
-    if !value
-        .chars()
-        .any(|c| is_dropped(c) || reference(c).is_some())
-    {
+    if !value.chars().any(|c| is_dropped(c) || reference(c).is_some()) {
         return Cow::Borrowed(value);
     }
     let mut out = String::with_capacity(value.len() + 16);
@@ -116,12 +113,7 @@ impl Action<'_> {
                 let (href, label, name) = (escape(href), escape(label), escape(name));
                 format!("<a class=\"{class}\" href=\"{href}\" data-action=\"{name}\">{label}</a>\n")
             }
-            Self::Post {
-                action,
-                label,
-                name,
-                fields,
-            } => {
+            Self::Post { action, label, name, fields } => {
                 let (action, label, name) = (escape(action), escape(label), escape(name));
                 let fields: String = fields.iter().map(|field| hidden(*field)).collect();
                 // Without autocomplete="off" Firefox puts the values from before a reload back
@@ -156,10 +148,7 @@ fn details(rows: &[(&str, Cow<'_, str>)]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let rows: String = rows
-        .iter()
-        .map(|(label, value)| row(label, value))
-        .collect();
+    let rows: String = rows.iter().map(|(label, value)| row(label, value)).collect();
     format!("<dl>\n{rows}</dl>\n")
 }
 
@@ -231,28 +220,12 @@ mod tests {
             ("already escaped", "&lt;", "&amp;lt;"),
             ("tag", "<b>", "&lt;b&gt;"),
             ("quotes", "\"'", "&quot;&#39;"),
-            (
-                "c0, delete and c1",
-                "a\u{0}b\tc\r\nd\u{7f}e\u{85}f",
-                "abcdef",
-            ),
+            ("c0, delete and c1", "a\u{0}b\tc\r\nd\u{7f}e\u{85}f", "abcdef"),
             ("override and isolate", "\u{202e}evil\u{2066}!", "evil!"),
             ("marks that people write", "א\u{200f}1", "א\u{200f}1"),
-            (
-                "return_to out of an attribute",
-                "/x\"><script>",
-                "/x&quot;&gt;&lt;script&gt;",
-            ),
-            (
-                "return_to out of a string",
-                "/x'-alert(1)-'",
-                "/x&#39;-alert(1)-&#39;",
-            ),
-            (
-                "return_to out of a script",
-                "/x</script>",
-                "/x&lt;/script&gt;",
-            ),
+            ("return_to out of an attribute", "/x\"><script>", "/x&quot;&gt;&lt;script&gt;"),
+            ("return_to out of a string", "/x'-alert(1)-'", "/x&#39;-alert(1)-&#39;"),
+            ("return_to out of a script", "/x</script>", "/x&lt;/script&gt;"),
             ("all of it", HOSTILE, TAMED),
         ];
         for (name, value, expected) in table {
@@ -273,11 +246,7 @@ mod tests {
             name: "sign-out",
             fields: &[(HOSTILE, HOSTILE)],
         };
-        let link = Action::Link {
-            href: HOSTILE,
-            label: HOSTILE,
-            name: "continue",
-        };
+        let link = Action::Link { href: HOSTILE, label: HOSTILE, name: "continue" };
         let page = Page {
             id: "bad-request",
             title: HOSTILE,
@@ -308,11 +277,7 @@ mod tests {
                 name: "sign-out",
                 fields: &[("return_to", "/")],
             }),
-            secondary: Some(Action::Link {
-                href: "/",
-                label: "Stay",
-                name: "stay",
-            }),
+            secondary: Some(Action::Link { href: "/", label: "Stay", name: "stay" }),
         };
         let html = render(&page);
         for part in [

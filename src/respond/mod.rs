@@ -210,11 +210,7 @@ impl Answer {
                 .entry(CONTENT_SECURITY_POLICY)
                 .or_insert_with(|| policy(page.form_action.as_deref()));
             // A form page says where it comes from, or browsers send `Origin: null` with the form.
-            let referrer = if page.form_action.is_some() {
-                "same-origin"
-            } else {
-                "no-referrer"
-            };
+            let referrer = if page.form_action.is_some() { "same-origin" } else { "no-referrer" };
             headers.insert(REFERRER_POLICY, HeaderValue::from_static(referrer));
         }
         if let Content::Grpc(status) = &self.content {

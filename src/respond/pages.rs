@@ -29,28 +29,14 @@ struct Offer {
 
 impl Offer {
     fn link(target: impl Into<String>, label: &'static str, name: &'static str) -> Self {
-        Self {
-            target: target.into(),
-            label,
-            name,
-            post: false,
-        }
+        Self { target: target.into(), label, name, post: false }
     }
 
     fn action(&self) -> Action<'_> {
         if self.post {
-            Action::Post {
-                action: &self.target,
-                label: self.label,
-                name: self.name,
-                fields: &[],
-            }
+            Action::Post { action: &self.target, label: self.label, name: self.name, fields: &[] }
         } else {
-            Action::Link {
-                href: &self.target,
-                label: self.label,
-                name: self.name,
-            }
+            Action::Link { href: &self.target, label: self.label, name: self.name }
         }
     }
 }
@@ -144,21 +130,27 @@ impl PageContent {
                 page.secondary = Some(Offer::link(switch, "Use another account", "switch"));
                 page
             }
+            ErrorKind::CookieNotKept if error.detail() == "session_dead_at_once" => {
+                let mut page = Self::new(
+                    "no-cookie",
+                    "Your session ended at once",
+                    "You signed in a moment ago, but the session is not valid any more.",
+                );
+                page.detail("Cause", "It was ended elsewhere, or its cookies came back in part.");
+                page.detail("Cure", "Sign in again. If it ends again, remove this site's cookies.");
+                page
+            }
             ErrorKind::CookieNotKept => {
                 let mut page = Self::new(
                     "no-cookie",
                     "Your browser did not keep our cookie",
                     "You signed in, but the cookie that remembers it did not come back.",
                 );
-                page.details.push((
+                page.detail(
                     "Cause",
-                    "Cookies are blocked for this site, by a setting, an extension or private mode."
-                        .to_owned(),
-                ));
-                page.details.push((
-                    "Cure",
-                    "Allow cookies for this site, then sign in again.".to_owned(),
-                ));
+                    "Cookies are blocked for this site, by a setting, an extension or private mode.",
+                );
+                page.detail("Cure", "Allow cookies for this site, then sign in again.");
                 page
             }
             ErrorKind::LoginExpired => Self::new(
@@ -210,6 +202,10 @@ impl PageContent {
         page.with_reference(error);
         page.action = Some(Offer::link(login, "Try again", "continue"));
         page
+    }
+
+    fn detail(&mut self, label: &'static str, text: &str) {
+        self.details.push((label, text.to_owned()));
     }
 
     fn with_reference(&mut self, error: &AuthError) {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::Record;
 use super::chunk::Presented;
 use super::revocation::MarkKeys;
+use super::{Record, SessionRef};
 use crate::identity::Identity;
 use crate::secret::SecretBytes;
 use crate::store::Key;
@@ -26,6 +26,17 @@ pub(crate) struct Opened {
     /// milliseconds of the last look at a shared store.
     pub(crate) seen_epoch: AtomicU64,
     pub(crate) seen_at: AtomicU64,
+}
+
+impl Opened {
+    /// Returns what is needed to end this session later.
+    pub(crate) fn reference(&self) -> SessionRef {
+        SessionRef {
+            id: self.record.id,
+            stored: self.stored.is_some(),
+            ends: self.record.absolute_end,
+        }
+    }
 }
 
 /// Where a stored session lies.
@@ -102,8 +113,6 @@ impl Cache {
 
     fn shard(&self, hash: u64) -> std::sync::MutexGuard<'_, Generations> {
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,19 +16,25 @@ use crate::secret::from_base64url;
 const CHUNK: usize = 3_800;
 
 /// The session cookies of a request, as they came; nothing is believed yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Presented<'a> {
     chunks: [&'a [u8]; MAX_CHUNKS],
     count: usize,
 }
 
 /// What the browser holds of a session.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(crate) enum Held {
     /// The sealed session itself.
     Sealed(Vec<u8>),
     /// The id and the key of a stored one.
     Stored { id: [u8; 16], key: [u8; 32] },
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held(..)")
+    }
 }
 
 impl<'a> Presented<'a> {
@@ -53,6 +59,16 @@ impl<'a> Presented<'a> {
         (firsts.map(|first| Self::join(first?, rest)), any)
     }
 
+    /// Presents the values as they will come back.
+    pub(crate) fn of(values: &'a [String]) -> Option<Self> {
+        let (first, rest) = values.split_first()?;
+        let mut chunks: [&[u8]; MAX_CHUNKS] = [&[]; MAX_CHUNKS];
+        for (slot, value) in chunks[1..].iter_mut().zip(rest) {
+            *slot = value.as_bytes();
+        }
+        Self::join(first.as_bytes(), chunks)
+    }
+
     fn join(first: &'a [u8], mut chunks: [&'a [u8]; MAX_CHUNKS]) -> Option<Self> {
         chunks[0] = first;
         let count = match first {
@@ -60,7 +76,11 @@ impl<'a> Presented<'a> {
             [b'v', b'1', b'.', ..] => 1,
             _ => return None,
         };
-        (!chunks[..count].iter().any(|chunk| chunk.is_empty())).then_some(Self { chunks, count })
+        // Every chunk but the last is full: one session has one text, so that nobody can fill the
+        // cache with spellings of it.
+        let (last, full) = chunks[..count].split_last()?;
+        let whole = full.iter().all(|chunk| chunk.len() == CHUNK) && !last.is_empty();
+        (whole && last.len() <= CHUNK).then_some(Self { chunks, count })
     }
 
     fn parts(&self) -> &[&'a [u8]] {
@@ -99,10 +119,7 @@ impl<'a> Presented<'a> {
             (b"v1.", encoded) => {
                 let bytes = from_base64url(encoded)?;
                 let (id, key) = bytes.split_at_checked(16)?;
-                Some(Held::Stored {
-                    id: id.try_into().ok()?,
-                    key: key.try_into().ok()?,
-                })
+                Some(Held::Stored { id: id.try_into().ok()?, key: key.try_into().ok()? })
             }
             (_, encoded) => from_base64url(encoded).map(Held::Sealed),
         }
@@ -143,10 +160,7 @@ mod tests {
         let cookies = Cookies::new(&[0; 32], false, false, "/auth/logout");
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(
-                COOKIE,
-                format!("auth_000000{name}={value}").parse().unwrap(),
-            );
+            headers.append(COOKIE, format!("auth_000000{name}={value}").parse().unwrap());
         }
         let (candidates, _) = Presented::read(&cookies, &headers);
         check(candidates[0].and_then(|presented| presented.decode()));
@@ -162,19 +176,10 @@ mod tests {
         present(&[("-s", a), ("-s1", b), ("-s2", c)], |held| {
             assert_eq!(held, Some(Held::Sealed(bytes.clone())));
         });
-        present(
-            &[("-s", a), ("-s2", c), ("-s1", b), ("-s3", "stale")],
-            |held| {
-                assert_eq!(
-                    held,
-                    Some(Held::Sealed(bytes.clone())),
-                    "a stale chunk is not read"
-                );
-            },
-        );
-        present(&[("-s", a), ("-s1", b)], |held| {
-            assert_eq!(held, None, "one is lost")
+        present(&[("-s", a), ("-s2", c), ("-s1", b), ("-s3", "stale")], |held| {
+            assert_eq!(held, Some(Held::Sealed(bytes.clone())), "a stale chunk is not read");
         });
+        present(&[("-s", a), ("-s1", b)], |held| assert_eq!(held, None, "one is lost"));
         present(&[("-s", a), ("-s1", c), ("-s2", b)], |held| {
             assert_ne!(held, Some(Held::Sealed(bytes.clone())), "they are swapped");
         });
@@ -203,10 +208,7 @@ mod tests {
             "s1.%%",
         ] {
             present(&[("-s", value)], |held| {
-                assert!(
-                    held.is_none_or(|held| held == Held::Sealed(Vec::new())),
-                    "{value:?}"
-                );
+                assert!(held.is_none_or(|held| held == Held::Sealed(Vec::new())), "{value:?}");
             });
         }
     }

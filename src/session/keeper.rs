@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::cache::{Cache, Opened, StoredAt};
 use super::chunk::{Held, Presented, split};
-use super::revocation::{Counter, MARK_TTL, Revocation, Target};
-use super::{Lifetimes, Record, Sessions, Tokens};
+use super::revocation::{Counter, Revocation, Target};
+use super::{Lifetimes, Record, SessionRef, Sessions, Tokens};
 use crate::clock::{Clock, UnixTime};
 use crate::cookies::{Cookies, MAX_CHUNKS, Own};
 use crate::error::{AuthError, ErrorKind};
@@ -41,7 +41,6 @@ pub(crate) struct Live {
 }
 
 /// What a completed login says.
-#[derive(Debug)]
 pub(crate) struct Login {
     pub(crate) subject: String,
     pub(crate) sid: Option<String>,
@@ -85,8 +84,8 @@ pub(crate) struct Keeper {
 
 /// A session is prolonged at most this often.
 const TOUCH: Duration = Duration::from_secs(60);
-/// A logout hint that is larger does not fit into a cookie beside its seal.
-const MAX_HINT: usize = 3_800;
+/// A logout hint that is larger does not fit into a cookie beside its seal, nor into a URL.
+const MAX_HINT: usize = 3_500;
 
 impl Keeper {
     pub(crate) fn new(
@@ -98,15 +97,7 @@ impl Keeper {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let cache = Cache::new(settings.cache_capacity);
-        Self {
-            settings,
-            store,
-            revocation,
-            sealer,
-            cookies,
-            clock,
-            cache,
-        }
+        Self { settings, store, revocation, sealer, cookies, clock, cache }
     }
 
     pub(crate) const fn revocation(&self) -> &Revocation {
@@ -149,15 +140,14 @@ impl Keeper {
             self.cache.forget(presented);
             return Ok(None);
         }
-        let set_cookies = if touch && now.since(record.last_seen) >= TOUCH {
+        // Often enough that a short idle time does not end a session in use.
+        let interval = TOUCH.min(self.settings.lifetimes.idle / 4);
+        let set_cookies = if touch && now.since(record.last_seen) >= interval {
             self.touch(&opened, now).await
         } else {
             Vec::new()
         };
-        Ok(Some(Live {
-            opened,
-            set_cookies,
-        }))
+        Ok(Some(Live { opened, set_cookies }))
     }
 
     /// Opens what the browser holds, or finds it opened.
@@ -185,12 +175,7 @@ impl Keeper {
             None => match presented.decode() {
                 None => None,
                 Some(Held::Sealed(sealed)) => {
-                    let name = self.cookies.name(Own::Session(0));
-                    self.sealer
-                        .open(Purpose::SessionCookie, name.as_bytes(), now, &sealed)
-                        .ok()
-                        .and_then(|plain| Record::decode(&plain))
-                        .map(|record| self.opened(record, None))
+                    self.open_sealed(&sealed, now).map(|record| self.opened(record, None))
                 }
                 Some(Held::Stored { id, key }) => {
                     let Some(store) = &self.store else {
@@ -211,6 +196,12 @@ impl Keeper {
         Ok(opened)
     }
 
+    fn open_sealed(&self, sealed: &[u8], now: UnixTime) -> Option<Record> {
+        let name = self.cookies.name(Own::Session(0));
+        let plain = self.sealer.open(Purpose::SessionCookie, name.as_bytes(), now, sealed).ok()?;
+        Record::decode(&plain)
+    }
+
     fn open_stored(
         &self,
         key: Key,
@@ -220,13 +211,7 @@ impl Keeper {
     ) -> Option<Opened> {
         let plain = self
             .sealer
-            .open_under(
-                seal.expose(),
-                Purpose::SessionRecord,
-                key.as_bytes(),
-                now,
-                &value,
-            )
+            .open_under(seal.expose(), Purpose::SessionRecord, key.as_bytes(), now, &value)
             .ok()?;
         let record = Record::decode(&plain)?;
         Some(self.opened(record, Some(StoredAt { key, seal, value })))
@@ -285,10 +270,25 @@ impl Keeper {
         let mut record = opened.record.clone();
         record.last_seen = now;
         match &opened.stored {
-            None => {
-                // It fitted when it was made and has not grown.
-                self.sealed_cookies(&record, now).unwrap_or_default()
-            }
+            // It fitted when it was made and has not grown.
+            None => match self.sealed_values(&record) {
+                Some(values) => {
+                    // Known before it comes back, with what was seen of its marks.
+                    let renewed = self.opened(record, None);
+                    for (seen, before) in [
+                        (&renewed.seen_epoch, &opened.seen_epoch),
+                        (&renewed.seen_at, &opened.seen_at),
+                    ] {
+                        seen.store(before.load(Ordering::Acquire), Ordering::Release);
+                    }
+                    let cookies = self.chunk_cookies(&values, renewed.record.absolute_end, now);
+                    if let Some(presented) = Presented::of(&values) {
+                        self.cache.remember(&presented, Arc::new(renewed));
+                    }
+                    cookies
+                }
+                None => Vec::new(),
+            },
             Some(at) => {
                 let refreshing = record
                     .tokens
@@ -318,14 +318,13 @@ impl Keeper {
         let now = self.clock.now();
         let id: [u8; 16] = random();
         let issuer = self.settings.issuer.clone();
-        let keys = self
-            .revocation
-            .keys(&id, &issuer, &login.subject, login.sid.as_deref());
-        let marks = self
-            .revocation
-            .marks(&keys)
-            .await
-            .map_err(|error| unavailable(&error))?;
+        if login.begun.is_none() {
+            // The store had no room for the counter when the login began; it may have now. Without
+            // one the session is of no incarnation, and ends when one appears.
+            let _ = self.revocation.counter().await;
+        }
+        let keys = self.revocation.keys(&id, &issuer, &login.subject, login.sid.as_deref());
+        let marks = self.revocation.marks(&keys).await.map_err(|error| unavailable(&error))?;
         if !marks.predate(login.begun) {
             return Err(AuthError::new(ErrorKind::SignedOutMeanwhile, "marked"));
         }
@@ -348,7 +347,7 @@ impl Keeper {
             tokens: None,
         };
         let lifetime = absolute_end.since(now);
-        let mut set_cookies = match (self.settings.kind, &self.store) {
+        let (mut set_cookies, hint) = match (self.settings.kind, &self.store) {
             (Sessions::Stored, Some(store)) => {
                 record.tokens = Some(Tokens {
                     id: Some(login.id_token),
@@ -368,18 +367,14 @@ impl Keeper {
                     Err(error) => return Err(unavailable(&error)),
                 }
                 let text = base64url([&id[..], seal.expose()].concat());
-                vec![
-                    self.cookies
-                        .set(Own::Session(0), &format!("v1.{text}"), lifetime),
-                ]
+                (vec![self.cookies.set(Own::Session(0), &format!("v1.{text}"), lifetime)], None)
             }
             _ => {
-                let mut cookies = self.sealed_cookies(&record, now).ok_or_else(|| {
+                let cookies = self.sealed_cookies(&record, now).ok_or_else(|| {
                     AuthError::new(ErrorKind::SessionTooLarge, "cookies")
                         .with_hint("keep sessions in a store, or allow fewer claims")
                 })?;
-                cookies.extend(self.hint_cookie(&id, &login.id_token, absolute_end, now));
-                cookies
+                (cookies, Some(self.hint_cookie(&id, &login.id_token, absolute_end, now)))
             }
         };
         // Chunks of an older, longer session would only be carried along.
@@ -392,29 +387,36 @@ impl Keeper {
                 set_cookies.push(self.cookies.remove(own));
             }
         }
+        set_cookies.extend(hint);
         Ok(set_cookies)
     }
 
     /// Ends a session everywhere it can be presented.
-    pub(crate) async fn end(&self, opened: &Opened) -> Result<(), StoreError> {
-        let record = &opened.record;
-        self.end_by_id(&record.id, opened.stored.is_some(), record.absolute_end)
-            .await
-    }
-
-    /// Ends a session of which only the id is known.
-    pub(crate) async fn end_by_id(
-        &self,
-        id: &[u8; 16],
-        stored: bool,
-        ends: UnixTime,
-    ) -> Result<(), StoreError> {
-        if let (true, Some(store)) = (stored, &self.store) {
-            store.take(&self.session_key(id)).await?;
+    pub(crate) async fn end(&self, session: &SessionRef) -> Result<(), StoreError> {
+        if let (true, Some(store)) = (session.stored, &self.store) {
+            store.take(&self.session_key(&session.id)).await?;
             return Ok(());
         }
-        let ttl = (ends.since(self.clock.now()) + TOUCH).min(MARK_TTL);
-        self.revocation.mark(Target::Session(id), ttl).await
+        let ttl = session.ends.since(self.clock.now()) + TOUCH;
+        self.revocation.mark(Target::Session(&session.id), ttl).await
+    }
+
+    /// Returns what a browser claims to hold, without asking the store: enough to end it later.
+    pub(crate) fn claimed(&self, headers: &HeaderMap) -> Vec<SessionRef> {
+        let now = self.clock.now();
+        let (candidates, _) = Presented::read(&self.cookies, headers);
+        let held = candidates.into_iter().flatten().filter_map(|presented| presented.decode());
+        held.filter_map(|held| match held {
+            // 128 random bits name a stored session; whoever knows them holds it.
+            Held::Stored { id, .. } => {
+                Some(SessionRef { id, stored: true, ends: now + self.settings.lifetimes.absolute })
+            }
+            Held::Sealed(sealed) => {
+                let record = self.open_sealed(&sealed, now)?;
+                Some(SessionRef { id: record.id, stored: false, ends: record.absolute_end })
+            }
+        })
+        .collect()
     }
 
     /// Returns the `Set-Cookie` values that remove every session cookie of a request, and the note
@@ -430,9 +432,8 @@ impl Keeper {
             }
         }
         let chunks = present.iter().enumerate().filter(|(_, present)| **present);
-        let mut removals: Vec<_> = chunks
-            .map(|(chunk, _)| self.cookies.remove(Own::Session(chunk)))
-            .collect();
+        let mut removals: Vec<_> =
+            chunks.map(|(chunk, _)| self.cookies.remove(Own::Session(chunk))).collect();
         if notice {
             removals.push(self.cookies.remove(Own::Notice));
         }
@@ -442,7 +443,8 @@ impl Keeper {
     /// Returns the ID token kept for the provider's logout, if this session has one.
     pub(crate) fn id_token(&self, opened: &Opened, headers: &HeaderMap) -> Option<String> {
         if let Some(tokens) = &opened.record.tokens {
-            return tokens.id.clone();
+            // A longer URL is refused by servers; the provider knows the client by its id then.
+            return tokens.id.clone().filter(|id_token| id_token.len() <= MAX_HINT);
         }
         let now = self.clock.now();
         let context = self.hint_context(&opened.record.id);
@@ -451,10 +453,7 @@ impl Keeper {
                 return None;
             }
             let sealed = from_base64url(value)?;
-            let plain = self
-                .sealer
-                .open(Purpose::LogoutHint, &context, now, &sealed)
-                .ok()?;
+            let plain = self.sealer.open(Purpose::LogoutHint, &context, now, &sealed).ok()?;
             String::from_utf8(plain).ok()
         })
     }
@@ -465,19 +464,17 @@ impl Keeper {
         id_token: &str,
         end: UnixTime,
         now: UnixTime,
-    ) -> Option<HeaderValue> {
+    ) -> HeaderValue {
         let context = self.hint_context(id);
-        let sealed = self
-            .sealer
-            .seal(Purpose::LogoutHint, &context, end, id_token.as_bytes());
+        let sealed = self.sealer.seal(Purpose::LogoutHint, &context, end, id_token.as_bytes());
         let text = base64url(sealed);
-        let fits = text.len() <= MAX_HINT;
+        let fits = id_token.len() <= MAX_HINT && text.len() <= 3_800;
         // An older hint must not stay behind: it would speak of another session.
-        Some(if fits {
+        if fits {
             self.cookies.set(Own::LogoutHint, &text, end.since(now))
         } else {
             self.cookies.remove(Own::LogoutHint)
-        })
+        }
     }
 
     fn hint_context(&self, id: &[u8; 16]) -> Vec<u8> {
@@ -486,6 +483,11 @@ impl Keeper {
     }
 
     fn sealed_cookies(&self, record: &Record, now: UnixTime) -> Option<Vec<HeaderValue>> {
+        let values = self.sealed_values(record)?;
+        Some(self.chunk_cookies(&values, record.absolute_end, now))
+    }
+
+    fn sealed_values(&self, record: &Record) -> Option<Vec<String>> {
         let name = self.cookies.name(Own::Session(0));
         let sealed = self.sealer.seal(
             Purpose::SessionCookie,
@@ -493,12 +495,14 @@ impl Keeper {
             record.absolute_end,
             &record.encode(),
         );
-        let values = split(&base64url(sealed), self.settings.max_cookie_bytes)?;
-        let max_age = record.absolute_end.since(now);
+        split(&base64url(sealed), self.settings.max_cookie_bytes)
+    }
+
+    fn chunk_cookies(&self, values: &[String], end: UnixTime, now: UnixTime) -> Vec<HeaderValue> {
         let cookie = |(chunk, value): (usize, &String)| {
-            self.cookies.set(Own::Session(chunk), value, max_age)
+            self.cookies.set(Own::Session(chunk), value, end.since(now))
         };
-        Some(values.iter().enumerate().map(cookie).collect())
+        values.iter().enumerate().map(cookie).collect()
     }
 
     /// Replaces a stored record by a newer one, unless somebody else has changed it meanwhile.
@@ -514,10 +518,7 @@ impl Keeper {
         let value = self.seal_record(&at.key, &at.seal, record);
         let ttl = self.ttl(record, now);
         let swapped = store.swap(&at.key, &at.value, value.clone(), ttl).await?;
-        Ok(swapped.then(|| StoredAt {
-            value,
-            ..at.clone()
-        }))
+        Ok(swapped.then(|| StoredAt { value, ..at.clone() }))
     }
 
     /// Removes a stored session if it is still as it was read.
@@ -544,10 +545,7 @@ impl Keeper {
     /// Holds on to the right to refresh; `false` if it is lost, or nobody can tell.
     pub(crate) async fn renew_lease(&self, lease: &Key, holder: Bytes, ttl: Duration) -> bool {
         match &self.store {
-            Some(store) => store
-                .swap(lease, &holder, holder.clone(), ttl)
-                .await
-                .unwrap_or(false),
+            Some(store) => store.swap(lease, &holder, holder.clone(), ttl).await.unwrap_or(false),
             None => false,
         }
     }

@@ -61,6 +61,14 @@ pub(crate) struct Record {
     pub(crate) tokens: Option<Tokens>,
 }
 
+/// What is needed to end a session that is not at hand.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct SessionRef {
+    pub(crate) id: [u8; 16],
+    pub(crate) stored: bool,
+    pub(crate) ends: UnixTime,
+}
+
 /// What a stored session keeps of the provider's tokens.
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Tokens {

@@ -36,7 +36,7 @@ pub(crate) enum State {
     /// The note is taken back after trouble that may pass.
     Clearing,
     /// The provider refused; the session is read once more before that is believed.
-    Confirming,
+    Confirming { waits: u16 },
     /// It is over.
     Done(Outcome),
     /// The session is being ended.
@@ -95,9 +95,13 @@ pub(crate) enum View {
     Gone,
     /// It was refreshed since.
     Newer,
-    /// It was not, and bears a note of another attempt that is not finished.
-    Noted,
-    /// It was not.
+    /// It bears the note of another attempt, which is at work or has crashed.
+    NotedByOther,
+    /// It bears the note of this attempt.
+    NotedByUs,
+    /// It is not due any more: another attempt failed, and said when to try again.
+    Rested,
+    /// It was not refreshed.
     Same,
 }
 
@@ -142,6 +146,8 @@ pub enum AfterCrash {
 const MAX_WAITS: u16 = 240;
 /// Writes that may meet a change before the attempt is given up.
 const MAX_TRIES: u8 = 8;
+/// Attempts to save what was paid for with the old token; with growing pauses about a minute.
+const MAX_SAVES: u8 = 36;
 
 /// Takes an attempt one step further.
 pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Vec<Effect>) {
@@ -162,54 +168,63 @@ pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Ve
         (At::Waiting { waits }, On::Woke) => (At::Waiting { waits }, vec![Do::Read]),
         (At::Waiting { .. }, On::Read(View::Newer)) => (At::Done(Outcome::Shared), vec![]),
         (At::Waiting { .. }, On::Read(View::Gone)) => (At::Done(Outcome::Ended), vec![]),
+        (At::Waiting { .. }, On::Read(View::Rested)) => (At::Done(Outcome::Kept), vec![]),
         (At::Waiting { waits }, On::Read(_)) => {
             (At::Leasing { waits: waits + 1 }, vec![Do::TakeLease])
         }
 
         (At::Reading { .. }, On::Read(View::Newer)) => done(Outcome::Shared),
         (At::Reading { .. }, On::Read(View::Gone)) => done(Outcome::Ended),
-        (At::Reading { .. }, On::Read(View::Noted)) if policy == AfterCrash::SignIn => {
+        (At::Reading { .. }, On::Read(View::Rested)) => done(Outcome::Kept),
+        // The note was written although the store did not say so.
+        (At::Reading { .. }, On::Read(View::NotedByUs)) => (At::Exchanging, vec![Do::Exchange]),
+        (At::Reading { .. }, On::Read(View::NotedByOther)) if policy == AfterCrash::SignIn => {
             (At::Ending, vec![Do::EndSession])
         }
-        (At::Reading { tries }, On::Read(View::Noted | View::Same)) => {
+        (At::Reading { tries }, On::Read(View::NotedByOther | View::Same)) => {
             (At::Noting { tries }, vec![Do::WriteNote])
         }
 
         (At::Noting { .. }, On::Written) => (At::Exchanging, vec![Do::Exchange]),
-        (At::Noting { tries }, On::Conflict) if tries < MAX_TRIES => {
+        (At::Noting { tries }, On::Conflict | On::StoreFailed) if tries < MAX_TRIES => {
             (At::Reading { tries: tries + 1 }, vec![Do::Read])
         }
 
         (At::Exchanging, On::Tokens) => (At::Saving { tries: 0 }, vec![Do::Save]),
-        (At::Exchanging, On::GrantGone) => (At::Confirming, vec![Do::Read]),
+        (At::Exchanging, On::GrantGone) => (At::Confirming { waits: 0 }, vec![Do::Read]),
         (At::Exchanging, On::Rejected) => (At::Ending, vec![Do::RevokeNew, Do::EndSession]),
         (At::Exchanging, On::Transient) => (At::Clearing, vec![Do::ClearNote]),
 
         (At::Saving { .. }, On::Written) => done(Outcome::Refreshed),
-        // A write that was not answered may have been carried out: reading tells.
-        (At::Saving { tries }, On::Conflict | On::StoreFailed) if tries < MAX_TRIES => {
+        // A write that was not answered may have been carried out: reading tells. The old token
+        // is spent by now, so the new one is not given up lightly.
+        (At::Saving { tries } | At::Rereading { tries }, On::Conflict | On::StoreFailed)
+            if tries < MAX_SAVES =>
+        {
             (At::Rereading { tries: tries + 1 }, vec![Do::Pause])
+        }
+        (At::Saving { .. } | At::Rereading { .. }, On::Conflict | On::StoreFailed) => {
+            (At::Done(Outcome::Kept), vec![Do::RevokeNew, Do::ReleaseLease])
         }
 
         (At::Rereading { .. }, On::Woke) => (state, vec![Do::Read]),
-        (At::Rereading { .. }, On::Read(View::Gone)) => (
-            At::Done(Outcome::Ended),
-            vec![Do::RevokeNew, Do::ReleaseLease],
-        ),
+        (At::Rereading { .. }, On::Read(View::Gone)) => {
+            (At::Done(Outcome::Ended), vec![Do::RevokeNew, Do::ReleaseLease])
+        }
         (At::Rereading { .. }, On::Read(View::Newer)) => done(Outcome::Shared),
-        (At::Rereading { tries }, On::Read(View::Noted | View::Same)) => {
-            (At::Saving { tries }, vec![Do::Save])
-        }
-        (At::Rereading { tries }, On::StoreFailed) if tries < MAX_TRIES => {
-            (At::Rereading { tries: tries + 1 }, vec![Do::Pause])
-        }
+        (At::Rereading { tries }, On::Read(_)) => (At::Saving { tries }, vec![Do::Save]),
 
-        (At::Confirming, On::Read(View::Newer)) => done(Outcome::Shared),
-        (At::Confirming, On::Read(View::Gone)) => done(Outcome::Ended),
-        (At::Confirming, On::Read(View::Noted | View::Same)) => (At::Ending, vec![Do::EndSession]),
+        (At::Confirming { .. }, On::Read(View::Newer)) => done(Outcome::Shared),
+        (At::Confirming { .. }, On::Read(View::Gone)) => done(Outcome::Ended),
+        // Somebody else is spending it just now, and may have been the first.
+        (At::Confirming { waits }, On::Read(View::NotedByOther)) if waits < MAX_WAITS => {
+            (At::Confirming { waits: waits + 1 }, vec![Do::Pause])
+        }
+        (At::Confirming { .. }, On::Woke) => (state, vec![Do::Read]),
+        (At::Confirming { .. }, On::Read(_)) => (At::Ending, vec![Do::EndSession]),
 
         (At::Ending, On::Written) => done(Outcome::Ended),
-        (At::Ending, On::Conflict) => (At::Confirming, vec![Do::Read]),
+        (At::Ending, On::Conflict) => (At::Confirming { waits: 0 }, vec![Do::Read]),
 
         // Whatever else happens, nobody is signed out by it.
         (At::Done(_), _) => (state, vec![]),
@@ -266,76 +281,47 @@ mod tests {
             Transient, Woke, Written,
         };
         use Outcome::{Ended, Kept, Refreshed, Shared};
-        use View::{Gone, Newer, Noted, Same};
+        use View::{Gone, Newer, NotedByOther, NotedByUs, Rested, Same};
 
         let until_exchange = [Begin, LeaseTaken, Read(Same), Written];
         let walks: &[(&str, &[Event], Outcome)] = &[
             ("it works", &[Tokens, Written], Refreshed),
-            (
-                "i08 the grant is gone",
-                &[GrantGone, Read(Noted), Written],
-                Ended,
-            ),
-            (
-                "i06 another pod refreshed it",
-                &[GrantGone, Read(Newer)],
-                Shared,
-            ),
-            (
-                "h18 a logout wins",
-                &[Tokens, Conflict, Woke, Read(Gone)],
-                Ended,
-            ),
-            (
-                "touched meanwhile",
-                &[Tokens, Conflict, Woke, Read(Noted), Written],
-                Refreshed,
-            ),
-            (
-                "the answer to saving was lost",
-                &[Tokens, StoreFailed, Woke, Read(Newer)],
-                Shared,
-            ),
+            ("i08 the grant is gone", &[GrantGone, Read(NotedByUs), Written], Ended),
+            ("i06 another pod refreshed it", &[GrantGone, Read(Newer)], Shared),
+            ("h18 a logout wins", &[Tokens, Conflict, Woke, Read(Gone)], Ended),
+            ("touched meanwhile", &[Tokens, Conflict, Woke, Read(NotedByUs), Written], Refreshed),
+            ("the answer to saving was lost", &[Tokens, StoreFailed, Woke, Read(Newer)], Shared),
             ("i09 the provider is away", &[Transient, Written], Kept),
             ("i09 and the store too", &[Transient, StoreFailed], Kept),
             ("i10 another person's token", &[Rejected, Written], Ended),
             ("the store is away", &[GrantGone, StoreFailed], Kept),
+            (
+                "another pod is spending it too",
+                &[GrantGone, Read(NotedByOther), Woke, Read(Newer)],
+                Shared,
+            ),
         ];
         for (name, rest, outcome) in walks {
             let events = [&until_exchange[..], rest].concat();
             let (state, effects) = walk(&events, AfterCrash::Retry);
             assert_eq!(state, State::Done(*outcome), "{name}");
             assert_eq!(effects.last(), Some(&Effect::ReleaseLease), "{name}");
-            let spent = effects
-                .iter()
-                .filter(|effect| **effect == Effect::Exchange)
-                .count();
+            let spent = effects.iter().filter(|effect| **effect == Effect::Exchange).count();
             assert_eq!(spent, 1, "{name}");
         }
         let losers: &[(&str, &[Event], Outcome)] = &[
             (
                 "waits and shares",
-                &[
-                    Begin,
-                    LeaseHeld,
-                    Woke,
-                    Read(Same),
-                    LeaseHeld,
-                    Woke,
-                    Read(Newer),
-                ],
+                &[Begin, LeaseHeld, Woke, Read(Same), LeaseHeld, Woke, Read(Newer)],
                 Shared,
             ),
             (
                 "takes over from a crash",
-                &[Begin, LeaseHeld, Woke, Read(Noted), LeaseTaken, Read(Newer)],
+                &[Begin, LeaseHeld, Woke, Read(NotedByUs), LeaseTaken, Read(Newer)],
                 Shared,
             ),
-            (
-                "is signed out",
-                &[Begin, LeaseHeld, Woke, Read(Gone)],
-                Ended,
-            ),
+            ("is signed out", &[Begin, LeaseHeld, Woke, Read(Gone)], Ended),
+            ("i14 rests with the others", &[Begin, LeaseHeld, Woke, Read(Rested)], Kept),
             ("cannot lease", &[Begin, StoreFailed], Kept),
         ];
         for (name, events, outcome) in losers {
@@ -348,11 +334,8 @@ mod tests {
     #[test]
     fn a_crash_inside_an_exchange_is_tried_again_or_ends_the_session() {
         use Event::{Begin, LeaseTaken, Read};
-        let events = [Begin, LeaseTaken, Read(View::Noted)];
-        assert_eq!(
-            walk(&events, AfterCrash::Retry).0,
-            State::Noting { tries: 0 }
-        );
+        let events = [Begin, LeaseTaken, Read(View::NotedByOther)];
+        assert_eq!(walk(&events, AfterCrash::Retry).0, State::Noting { tries: 0 });
         assert_eq!(walk(&events, AfterCrash::SignIn).0, State::Ending);
     }
 
@@ -369,23 +352,14 @@ mod tests {
             Woke,
             Read(View::Gone),
         ];
-        assert!(
-            walk(&events, AfterCrash::Retry)
-                .1
-                .contains(&Effect::RevokeNew)
-        );
+        assert!(walk(&events, AfterCrash::Retry).1.contains(&Effect::RevokeNew));
     }
 
     #[test]
     fn i13_no_expiry_makes_a_refresh_per_request() {
         use crate::secret::SecretString;
         let now = UnixTime::from_secs(1_000);
-        for (expires_in, wait) in [
-            (None, 3570),
-            (Some(0), 60),
-            (Some(10), 60),
-            (Some(300), 270),
-        ] {
+        for (expires_in, wait) in [(None, 3570), (Some(0), 60), (Some(10), 60), (Some(300), 270)] {
             let tokens = Tokens {
                 access: SecretString::new("a"),
                 refresh: Some(SecretString::new("r")),

@@ -1,17 +1,23 @@
 //! The driver of a refresh: carries out the effects that [`super::refresh::step`] asks for.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::cache::{Opened, StoredAt};
 use super::keeper::{Found, Keeper, Live};
 use super::refresh::{AfterCrash, BACK_OFF, Effect, Event, Outcome, State, View, due, step};
 use super::{Record, Refresh};
 use crate::clock::Clock;
+use crate::error::{AuthError, ErrorKind};
+use crate::identity::join_claims;
 use crate::oidc::id_token::{Expected, IdClaims, Nonce};
 use crate::oidc::provider::Provider;
 use crate::oidc::token::{TokenError, Tokens};
@@ -21,41 +27,106 @@ use crate::store::Key;
 
 /// How long a lease holds without being renewed.
 const LEASE: Duration = Duration::from_secs(10);
-/// How often it is renewed while the provider is slow.
+/// How often it is renewed while the attempt goes on.
 const RENEW: Duration = Duration::from_secs(3);
 /// The call is given up so long before the lease lapses.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
-/// How long a loser waits before it looks again.
+/// The first pause before looking again; each one more is longer, up to the last.
 const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long nobody asks a provider that has just failed.
+const REST: Duration = Duration::from_secs(5);
+/// How long a request waits for a refresh; it goes on with the session as it is then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Refreshes stored sessions.
 #[derive(Debug)]
 pub(crate) struct Refresher {
-    pub(crate) keeper: Arc<Keeper>,
-    pub(crate) provider: Arc<Provider>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) after_crash: AfterCrash,
+    keeper: Arc<Keeper>,
+    provider: Arc<Provider>,
+    clock: Arc<dyn Clock>,
+    after_crash: AfterCrash,
     /// Names of the claims that applications see.
-    pub(crate) claims: Vec<String>,
+    claims: Vec<String>,
+    /// The attempts of this process, one a session.
+    running: Mutex<HashMap<[u8; 16], watch::Receiver<Option<Outcome>>>>,
+    /// After a failure the provider is left alone until then, in monotonic milliseconds, whatever
+    /// session asks.
+    rest_until: AtomicU64,
 }
 
 impl Refresher {
-    /// Refreshes a session that was found, if it is due; a client that goes away stops nothing.
+    pub(crate) fn new(
+        keeper: Arc<Keeper>,
+        provider: Arc<Provider>,
+        clock: Arc<dyn Clock>,
+        after_crash: AfterCrash,
+        claims: Vec<String>,
+    ) -> Self {
+        Self {
+            keeper,
+            provider,
+            clock,
+            after_crash,
+            claims,
+            running: Mutex::default(),
+            rest_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Refreshes a session that was found, if it is due. Requests of one session share an attempt;
+    /// one that goes away, or loses patience, stops nothing.
     pub(crate) async fn settle(self: &Arc<Self>, live: Live, headers: &HeaderMap) -> Found {
         let now = self.clock.now();
         let is_due = live.refresh().is_some_and(|refresh| now >= refresh.due);
-        if !is_due || live.opened.stored.is_none() {
+        let resting = millis(self.clock.monotonic()) < self.rest_until.load(Ordering::Acquire);
+        if !is_due || resting || live.opened.stored.is_none() {
             return Found::Live(live);
         }
-        let (refresher, opened) = (self.clone(), live.opened.clone());
-        let attempt = tokio::spawn(async move { Attempt::new(&refresher, &opened)?.run().await });
-        match attempt.await {
-            Ok(Some(Outcome::Ended)) => Found::Dead,
-            Ok(Some(Outcome::Refreshed | Outcome::Shared)) => {
-                self.keeper.find(headers, false).await
-            }
-            Ok(Some(Outcome::Kept) | None) | Err(_) => Found::Live(live),
+        let mut outcome = self.join_or_begin(&live.opened);
+        let known = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
+        let outcome = known.ok().and_then(Result::ok).and_then(|outcome| *outcome);
+        match outcome {
+            Some(Outcome::Ended) => Found::Dead,
+            Some(Outcome::Refreshed | Outcome::Shared) => self.keeper.find(headers, false).await,
+            Some(Outcome::Kept) | None => Found::Live(live),
         }
+    }
+
+    fn join_or_begin(self: &Arc<Self>, opened: &Arc<Opened>) -> watch::Receiver<Option<Outcome>> {
+        let id = opened.record.id;
+        let mut running = self.running();
+        if let Some(outcome) = running.get(&id) {
+            return outcome.clone();
+        }
+        let (sender, receiver) = watch::channel(None);
+        running.insert(id, receiver.clone());
+        let (refresher, opened) = (self.clone(), opened.clone());
+        tokio::spawn(async move {
+            // Removed even if the attempt should panic, so that the next one can begin.
+            let _entry = Entry { refresher: &refresher, id };
+            let outcome = match Attempt::new(&refresher, &opened) {
+                Some(attempt) => attempt.run().await,
+                None => Outcome::Kept,
+            };
+            let _ = sender.send(Some(outcome));
+        });
+        receiver
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<[u8; 16], watch::Receiver<Option<Outcome>>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Entry<'a> {
+    refresher: &'a Refresher,
+    id: [u8; 16],
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.refresher.running().remove(&self.id);
     }
 }
 
@@ -68,9 +139,30 @@ struct Attempt<'a> {
     generation: u32,
     at: StoredAt,
     record: Record,
-    new: Option<(Tokens, Option<IdClaims>, Map<String, Value>)>,
-    /// On the monotonic clock.
-    lease_until: Duration,
+    new: Option<New>,
+    lease: Option<Lease>,
+    pauses: u32,
+}
+
+/// What a refresh brought.
+struct New {
+    tokens: Tokens,
+    claims: Option<IdClaims>,
+    /// The answer of the userinfo endpoint, if it was asked and gave one.
+    userinfo: Option<Map<String, Value>>,
+}
+
+/// A lease that is renewed until it is dropped.
+struct Lease {
+    /// Milliseconds of the monotonic clock.
+    until: Arc<AtomicU64>,
+    renewing: JoinHandle<()>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
 }
 
 impl<'a> Attempt<'a> {
@@ -83,11 +175,12 @@ impl<'a> Attempt<'a> {
             at: opened.stored.clone()?,
             record: opened.record.clone(),
             new: None,
-            lease_until: Duration::ZERO,
+            lease: None,
+            pauses: 0,
         })
     }
 
-    async fn run(mut self) -> Option<Outcome> {
+    async fn run(mut self) -> Outcome {
         let mut state = State::Start;
         let mut event = Event::Begin;
         loop {
@@ -100,7 +193,7 @@ impl<'a> Attempt<'a> {
             }
             if let State::Done(outcome) = state {
                 tracing::debug!(?outcome, "refresh");
-                return Some(outcome);
+                return outcome;
             }
         }
     }
@@ -109,14 +202,16 @@ impl<'a> Attempt<'a> {
         Some(match effect {
             Effect::TakeLease => self.take_lease().await,
             Effect::Pause => {
-                tokio::time::sleep(PAUSE).await;
+                // A loser looks often at first; a store that is away is given time.
+                let pause = PAUSE.saturating_mul(1 << (self.pauses / 10).min(6));
+                self.pauses += 1;
+                tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
                 Event::Woke
             }
             Effect::Read => self.read().await,
             Effect::WriteNote => {
                 let holder = self.holder;
-                self.write(|refresh| refresh.exchanging = Some(holder))
-                    .await
+                self.write(|refresh| refresh.exchanging = Some(holder)).await
             }
             Effect::Exchange => self.exchange().await,
             Effect::Save => self.save().await,
@@ -134,10 +229,8 @@ impl<'a> Attempt<'a> {
                 Err(_) => Event::StoreFailed,
             },
             Effect::ReleaseLease => {
-                self.refresher
-                    .keeper
-                    .release_lease(&self.session, &self.holder())
-                    .await;
+                self.lease = None;
+                self.refresher.keeper.release_lease(&self.session, &self.holder()).await;
                 return None;
             }
             Effect::RevokeNew => {
@@ -153,19 +246,38 @@ impl<'a> Attempt<'a> {
 
     async fn take_lease(&mut self) -> Event {
         let asked = self.refresher.clock.monotonic();
-        match self
-            .refresher
-            .keeper
-            .take_lease(&self.session, self.holder(), LEASE)
-            .await
-        {
+        match self.refresher.keeper.take_lease(&self.session, self.holder(), LEASE).await {
             Ok(true) => {
-                self.lease_until = asked + LEASE;
+                self.lease = Some(self.keep_lease(asked));
                 Event::LeaseTaken
             }
             Ok(false) => Event::LeaseHeld,
             Err(_) => Event::StoreFailed,
         }
+    }
+
+    /// Renews the lease beside everything the attempt does, however slow that is.
+    fn keep_lease(&self, taken: Duration) -> Lease {
+        let until = Arc::new(AtomicU64::new(millis(taken + LEASE)));
+        let (keeper, clock) = (self.refresher.keeper.clone(), self.refresher.clock.clone());
+        let (session, holder, renewed) = (self.session.clone(), self.holder(), until.clone());
+        let renewing = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW).await;
+                let asked = clock.monotonic();
+                if keeper.renew_lease(&session, holder.clone(), LEASE).await {
+                    renewed.store(millis(asked + LEASE), Ordering::Release);
+                }
+            }
+        });
+        Lease { until, renewing }
+    }
+
+    /// Returns how long a call may still take.
+    fn lease_left(&self) -> Duration {
+        let until = self.lease.as_ref().map_or(0, |lease| lease.until.load(Ordering::Acquire));
+        let now = millis(self.refresher.clock.monotonic() + LEASE_MARGIN);
+        Duration::from_millis(until.saturating_sub(now))
     }
 
     async fn read(&mut self) -> Event {
@@ -179,15 +291,16 @@ impl<'a> Attempt<'a> {
             Ok(false) => return Event::Read(View::Gone),
             Err(_) => return Event::StoreFailed,
         }
-        let view = match opened
-            .record
-            .tokens
-            .as_ref()
-            .and_then(|tokens| tokens.refresh.as_ref())
-        {
+        let now = self.refresher.clock.now();
+        let refresh = opened.record.tokens.as_ref().and_then(|tokens| tokens.refresh.as_ref());
+        let view = match refresh {
             None => View::Gone,
             Some(refresh) if refresh.generation != self.generation => View::Newer,
-            Some(refresh) if refresh.exchanging.is_some() => View::Noted,
+            Some(Refresh { exchanging: Some(holder), .. }) if *holder == self.holder => {
+                View::NotedByUs
+            }
+            Some(Refresh { exchanging: Some(_), .. }) => View::NotedByOther,
+            Some(refresh) if now < refresh.due => View::Rested,
             Some(_) => View::Same,
         };
         if let Some(at) = opened.stored {
@@ -200,11 +313,7 @@ impl<'a> Attempt<'a> {
     /// Changes what the session keeps of its refresh, by compare-and-swap.
     async fn write(&mut self, change: impl FnOnce(&mut Refresh)) -> Event {
         let mut record = self.record.clone();
-        if let Some(refresh) = record
-            .tokens
-            .as_mut()
-            .and_then(|tokens| tokens.refresh.as_mut())
-        {
+        if let Some(refresh) = record.tokens.as_mut().and_then(|tokens| tokens.refresh.as_mut()) {
             change(refresh);
         }
         self.swap(record).await
@@ -223,7 +332,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Spends the refresh token while the lease holds, renewing it meanwhile.
+    /// Spends the refresh token, with lease left and no longer than it holds.
     async fn exchange(&mut self) -> Event {
         let refresher = self.refresher;
         let Ok(snapshot) = refresher.provider.snapshot().await else {
@@ -232,29 +341,18 @@ impl<'a> Attempt<'a> {
         let Some(token) = self.refresh_token() else {
             return Event::Transient;
         };
+        if self.lease_left().is_zero() {
+            return Event::Transient;
+        }
         let call = refresher.provider.refresh(&snapshot.metadata.token, &token);
         tokio::pin!(call);
         let answer = loop {
-            let left = self
-                .lease_until
-                .saturating_sub(refresher.clock.monotonic())
-                .saturating_sub(LEASE_MARGIN);
-            if left.is_zero() {
-                return Event::Transient;
-            }
+            // The call is polled once more even when the lease is over: its answer may be there.
+            let left = self.lease_left();
             match tokio::time::timeout(left.min(RENEW), &mut call).await {
                 Ok(answer) => break answer,
-                Err(_) => {
-                    let asked = refresher.clock.monotonic();
-                    let holder = self.holder();
-                    if refresher
-                        .keeper
-                        .renew_lease(&self.session, holder, LEASE)
-                        .await
-                    {
-                        self.lease_until = asked + LEASE;
-                    }
-                }
+                Err(_) if left.is_zero() => return Event::Transient,
+                Err(_) => {}
             }
         };
         match answer {
@@ -264,120 +362,124 @@ impl<'a> Attempt<'a> {
             }
             Err(TokenError::Refused(error) | TokenError::Transient(error)) => {
                 error.log();
+                let rest = millis(refresher.clock.monotonic() + REST);
+                refresher.rest_until.store(rest, Ordering::Release);
                 Event::Transient
             }
-            Ok(tokens) => {
-                self.judge(tokens, snapshot.metadata.userinfo.as_ref())
-                    .await
-            }
+            Ok(tokens) => self.judge(tokens, snapshot.metadata.userinfo.as_ref()).await,
         }
     }
 
     /// Holds what came back against the session (OpenID Connect Core 1.0 section 12.2).
-    async fn judge(&mut self, tokens: Tokens, userinfo: Option<&url::Url>) -> Event {
-        let refresher = self.refresher;
-        let settings = refresher.provider.settings();
-        let mut claims = None;
-        if let Some(id_token) = &tokens.id {
-            let nonce = self
-                .record
-                .tokens
-                .as_ref()
-                .and_then(|tokens| tokens.nonce.as_deref());
-            let expected = Expected {
-                issuer: settings.issuer.as_str(),
-                client_id: settings.client_id.as_str(),
-                trusted_audiences: &settings.trusted_audiences,
-                now: refresher.clock.now(),
-                leeway: settings.leeway,
-                nonce: Nonce::IfPresent(nonce.unwrap_or_default()),
-                max_age: None,
-                acr: &[],
-                access_token: Some(tokens.access.expose()),
-            };
-            let accepted = refresher
-                .provider
-                .id_token(id_token.expose(), &expected)
-                .await;
-            let same = |fresh: &IdClaims| {
-                let auth_time = fresh.auth_time.or(self.record.auth_time);
-                fresh.sub == self.record.subject
-                    && (self.record.auth_time.is_none() || auth_time == self.record.auth_time)
-            };
-            match accepted {
-                Ok(fresh) if same(&fresh) => claims = Some(fresh),
-                Ok(_) => {
-                    tracing::warn!("a refresh brought an ID token of another sign-in");
-                    self.new = Some((tokens, None, Map::new()));
-                    return Event::Rejected;
-                }
-                Err(error) => {
-                    error.log();
-                    self.new = Some((tokens, None, Map::new()));
-                    return Event::Rejected;
-                }
+    async fn judge(&mut self, mut tokens: Tokens, userinfo: Option<&url::Url>) -> Event {
+        let settings = self.refresher.provider.settings();
+        let claims = match self.accept(&tokens).await {
+            Ok(claims) => claims,
+            Err(error) if error.kind() == ErrorKind::ProviderUnavailable => {
+                // Nobody can tell, and an ID token is not needed here: the session goes on with
+                // the new tokens and what it knows.
+                error.log();
+                tokens.id = None;
+                None
             }
-        }
-        let mut more = Map::new();
+            Err(error) => {
+                error.log();
+                self.new = Some(New { tokens, claims: None, userinfo: None });
+                return Event::Rejected;
+            }
+        };
+        let mut more = None;
         if let (Some(endpoint), true) = (userinfo, settings.userinfo != Userinfo::Off) {
-            let asked = refresher
-                .provider
-                .userinfo(endpoint, tokens.access.expose(), &self.record.subject)
-                .await;
-            match asked {
-                Ok(fresh) => more = fresh,
+            let (access, subject) = (tokens.access.expose(), &self.record.subject);
+            match self.refresher.provider.userinfo(endpoint, access, subject).await {
+                Ok(fresh) => more = Some(fresh),
                 Err(error) if error.detail() == "sub" => {
                     error.log();
-                    self.new = Some((tokens, None, Map::new()));
+                    self.new = Some(New { tokens, claims, userinfo: None });
                     return Event::Rejected;
                 }
                 // The tokens are new and must be kept; the claims stay as they were.
                 Err(error) => error.log(),
             }
         }
-        self.new = Some((tokens, claims, more));
+        self.new = Some(New { tokens, claims, userinfo: more });
         Event::Tokens
+    }
+
+    /// Checks the ID token of a refresh, if there is one: the same person, the same sign-in.
+    async fn accept(&self, tokens: &Tokens) -> Result<Option<IdClaims>, AuthError> {
+        let Some(id_token) = &tokens.id else { return Ok(None) };
+        let (provider, record) = (&self.refresher.provider, &self.record);
+        let settings = provider.settings();
+        let nonce = record.tokens.as_ref().and_then(|tokens| tokens.nonce.as_deref());
+        let expected = Expected {
+            issuer: settings.issuer.as_str(),
+            client_id: settings.client_id.as_str(),
+            trusted_audiences: &settings.trusted_audiences,
+            now: self.refresher.clock.now(),
+            leeway: settings.leeway,
+            nonce: Nonce::IfPresent(nonce.unwrap_or_default()),
+            max_age: None,
+            acr: &[],
+            access_token: Some(tokens.access.expose()),
+        };
+        let fresh = provider.id_token(id_token.expose(), &expected).await?;
+        if fresh.sub != record.subject {
+            return Err(AuthError::new(ErrorKind::IdToken, "sub_changed"));
+        }
+        let unchanged = match (record.auth_time, fresh.auth_time) {
+            (Some(before), Some(now)) => before == now,
+            _ => true,
+        };
+        if !unchanged {
+            return Err(AuthError::new(ErrorKind::IdToken, "auth_time_changed"));
+        }
+        Ok(Some(fresh))
     }
 
     /// Puts the new tokens into the session as it stands now.
     async fn save(&mut self) -> Event {
-        let Some((tokens, claims, userinfo)) = &self.new else {
+        let Some(New { tokens, claims, userinfo }) = &self.new else {
             return Event::StoreFailed;
         };
         let now = self.refresher.clock.now();
         let mut record = self.record.clone();
         if let Some(kept) = record.tokens.as_mut() {
-            let before = kept.refresh.take().map(|refresh| Refresh {
-                generation: self.generation,
-                ..refresh
-            });
+            let before = kept
+                .refresh
+                .take()
+                .map(|refresh| Refresh { generation: self.generation, ..refresh });
             kept.refresh = due(tokens, before.as_ref(), now);
             if let Some(id) = &tokens.id {
                 kept.id = Some(id.expose().to_owned());
             }
         }
-        let mut fresh = claims
-            .as_ref()
-            .map(|claims| claims.all.clone())
-            .unwrap_or_default();
-        fresh.extend(userinfo.clone());
-        fresh.retain(|name, value| {
-            !value.is_null() && self.refresher.claims.iter().any(|wanted| wanted == name)
-        });
-        if !fresh.is_empty() {
-            // What both sources leave out now was taken away.
-            record.claims = Value::Object(fresh).to_string();
+        // Rights change only where every source that gave them has spoken: what it leaves out now
+        // was taken away.
+        let asks_userinfo = self.refresher.provider.settings().userinfo != Userinfo::Off;
+        let base = match claims {
+            Some(claims) => Some(claims.all.clone()),
+            None if userinfo.is_some() => serde_json::from_str(&record.claims).ok(),
+            None => None,
+        };
+        if let Some(base) = base
+            && (userinfo.is_some() || !asks_userinfo)
+        {
+            let userinfo = userinfo.clone().unwrap_or_default();
+            let joined = join_claims(base, userinfo, &self.refresher.claims);
+            record.claims = Value::Object(joined).to_string();
         }
-        if let Some(expiry) = claims.as_ref().and_then(|claims| claims.session_expiry) {
-            record.absolute_end = record.absolute_end.min(expiry);
+        if let Some(claims) = claims {
+            record.acr = claims.acr.clone().or(record.acr);
+            if let Some(expiry) = claims.session_expiry {
+                record.absolute_end = record.absolute_end.min(expiry);
+            }
         }
         self.swap(record).await
     }
 
     async fn revoke_new(&self) {
-        let Some((tokens, ..)) = &self.new else {
-            return;
-        };
+        let Some(New { tokens, .. }) = &self.new else { return };
         let Ok(snapshot) = self.refresher.provider.snapshot().await else {
             return;
         };
@@ -386,16 +488,16 @@ impl<'a> Attempt<'a> {
         };
         let provider = &self.refresher.provider;
         if let Some(refresh) = &tokens.refresh {
-            provider
-                .revoke(endpoint, refresh.expose(), "refresh_token")
-                .await;
+            provider.revoke(endpoint, refresh.expose(), "refresh_token").await;
         }
-        provider
-            .revoke(endpoint, tokens.access.expose(), "access_token")
-            .await;
+        provider.revoke(endpoint, tokens.access.expose(), "access_token").await;
     }
 
     fn refresh_token(&self) -> Option<String> {
         Some(self.record.tokens.as_ref()?.refresh.as_ref()?.token.clone())
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,7 +11,10 @@
 //! that was emptied has another one, and sessions of the old one are over, because nobody knows
 //! which of them were signed out.
 //!
-//! All keys share one hash tag, so that a cluster loses them together or not at all.
+//! All keys share one hash tag, so that a cluster loses them together or not at all. Marks and
+//! counter hold random bytes and a number, nothing to hide, and they outlive the keys of the ring:
+//! so they are not sealed. Their keys name the instance, so that two applications with one store
+//! do not touch each other's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +24,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, UnixTime};
-use crate::seal::{Purpose, Sealer, sha256_of};
+use crate::seal::sha256_of;
 use crate::secret::random;
-use crate::store::{Key, Store, StoreError, StoreErrorKind};
+use crate::store::{Key, Store, StoreError, StoreErrorKind, all};
 
 /// Whom a mark ends.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +38,7 @@ pub(crate) enum Target<'a> {
     /// Every session of the provider's session `sid`.
     Sid { issuer: &'a str, sid: &'a str },
     /// The provider's session `sid`, if it is this person's.
-    SidAndSubject {
-        issuer: &'a str,
-        sid: &'a str,
-        subject: &'a str,
-    },
+    SidAndSubject { issuer: &'a str, sid: &'a str, subject: &'a str },
     /// Every session of a person.
     Subject { issuer: &'a str, subject: &'a str },
 }
@@ -92,9 +91,12 @@ const ATTEMPTS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Revocation {
     store: Arc<dyn Store>,
-    sealer: Sealer,
+    instance: [u8; 32],
     prefix: Box<str>,
     clock: Arc<dyn Clock>,
+    /// Orders the bumps of this process, so that queued ones can share one.
+    bumps: AtomicU64,
+    bumping: tokio::sync::Mutex<Option<(u64, Counter)>>,
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
@@ -103,15 +105,17 @@ pub(crate) struct Revocation {
 impl Revocation {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        sealer: Sealer,
+        instance: [u8; 32],
         prefix: &str,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             store,
-            sealer,
+            instance,
             prefix: prefix.into(),
             clock,
+            bumps: AtomicU64::new(0),
+            bumping: tokio::sync::Mutex::new(None),
             epoch: AtomicU64::new(1),
         }
     }
@@ -138,13 +142,7 @@ impl Revocation {
             Some(self.key(Target::Session(id))),
             Some(self.key(Target::Subject { issuer, subject })),
             sid.map(|sid| self.key(Target::Sid { issuer, sid })),
-            sid.map(|sid| {
-                self.key(Target::SidAndSubject {
-                    issuer,
-                    sid,
-                    subject,
-                })
-            }),
+            sid.map(|sid| self.key(Target::SidAndSubject { issuer, sid, subject })),
         ])
     }
 
@@ -152,79 +150,52 @@ impl Revocation {
     pub(crate) async fn counter(&self) -> Result<Counter, StoreError> {
         let key = self.counter_key();
         for _ in 0..ATTEMPTS {
-            let now = self.clock.now();
             let Some(old) = self.store.load(&key).await? else {
-                let fresh = Counter {
-                    incarnation: random(),
-                    n: 0,
-                    renewed: now,
-                };
-                if self
-                    .store
-                    .insert(&key, self.seal(&key, &fresh), MARK_TTL)
-                    .await?
-                {
+                let fresh = Counter { incarnation: random(), n: 0, renewed: self.clock.now() };
+                if self.store.insert(&key, encode(&fresh), MARK_TTL).await? {
                     return Ok(fresh);
                 }
                 continue;
             };
-            let Some(counter) = self.open::<Counter>(&key, &old) else {
-                // Sealed under a key that is gone: as good as another incarnation.
-                self.store.remove_if(&key, &old).await?;
-                continue;
-            };
-            if now.since(counter.renewed) >= RENEW {
-                let renewed = Counter {
-                    renewed: now,
-                    ..counter
-                };
-                let _ = self
-                    .store
-                    .swap(&key, &old, self.seal(&key, &renewed), MARK_TTL)
-                    .await?;
-            }
+            let counter = decode(&old)?;
+            self.renew(&key, &old, counter).await;
             return Ok(counter);
         }
-        Err(StoreError::new(StoreErrorKind::Unavailable).with_source("the counter never settles"))
+        Err(unsettled())
+    }
+
+    /// Writes the counter anew before the store forgets it; the next reader tries again if this
+    /// fails.
+    async fn renew(&self, key: &Key, old: &Bytes, counter: Counter) {
+        let now = self.clock.now();
+        if now.since(counter.renewed) >= RENEW {
+            let renewed = Counter { renewed: now, ..counter };
+            let _ = self.store.swap(key, old, encode(&renewed), MARK_TTL).await;
+        }
     }
 
     /// Reads the marks of a session, all at once.
     pub(crate) async fn marks(&self, keys: &MarkKeys) -> Result<Marks, StoreError> {
-        // All requests are on their way before the first answer is awaited.
         let counter_key = self.shared().then(|| self.counter_key());
-        let counter = counter_key.as_ref().map(|key| self.store.load(key));
-        let [a, b, c, d, e] = keys
-            .0
-            .each_ref()
-            .map(|key| key.as_ref().map(|key| self.store.load(key)));
-        let incarnation = match (counter_key, counter) {
-            (Some(key), Some(counter)) => {
-                let counter = counter
-                    .await?
-                    .and_then(|bytes| self.open::<Counter>(&key, &bytes));
-                // A store without a counter has lost everything: an incarnation of its own.
-                Some(counter.map_or([0; 16], |counter| counter.incarnation))
+        let load = |key: &Option<Key>| key.as_ref().map(|key| self.store.load(key));
+        let [a, b, c, d, e] = keys.0.each_ref().map(load);
+        let loads = [load(&counter_key), a, b, c, d, e];
+        let [counter, marks @ ..] = all(loads).await?;
+        let incarnation = match (counter_key, counter.flatten()) {
+            (Some(key), Some(bytes)) => {
+                let counter = decode::<Counter>(&bytes)?;
+                self.renew(&key, &bytes, counter).await;
+                Some(counter.incarnation)
             }
-            _ => None,
+            // A store without a counter has lost everything: an incarnation of its own.
+            (Some(_), None) => Some([0; 16]),
+            (None, _) => None,
         };
         let mut generations: [Option<[u8; 16]>; 5] = [None; 5];
         let mut newest = 0;
-        for (slot, (key, load)) in generations
-            .iter_mut()
-            .zip(keys.0.iter().zip([a, b, c, d, e]))
-        {
-            let (Some(key), Some(load)) = (key, load) else {
-                continue;
-            };
-            let Some(bytes) = load.await? else { continue };
-            // A mark that cannot be read is a mark all the same.
-            let mark = self.open::<Mark>(key, &bytes).unwrap_or(Mark {
-                generation: sha256_of(&[&bytes])[..16]
-                    .try_into()
-                    .expect("a hash is longer"),
-                incarnation: [0; 16],
-                n: u64::MAX,
-            });
+        for (slot, bytes) in generations.iter_mut().zip(marks) {
+            let Some(bytes) = bytes.flatten() else { continue };
+            let mark: Mark = decode(&bytes)?;
             *slot = Some(mark.generation);
             let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
             newest = newest.max(if same { mark.n } else { u64::MAX });
@@ -245,93 +216,85 @@ impl Revocation {
     pub(crate) async fn mark(&self, target: Target<'_>, ttl: Duration) -> Result<(), StoreError> {
         let counter = self.bump().await?;
         let key = self.key(target);
-        let mark = Mark {
-            generation: random(),
-            incarnation: counter.incarnation,
-            n: counter.n,
-        };
-        let sealed = self.seal(&key, &mark);
+        let mark = Mark { generation: random(), incarnation: counter.incarnation, n: counter.n };
+        let mark = encode(&mark);
         for _ in 0..ATTEMPTS {
             let written = match self.store.load(&key).await? {
-                None => self.store.insert(&key, sealed.clone(), ttl).await?,
-                Some(old) => self.store.swap(&key, &old, sealed.clone(), ttl).await?,
+                None => self.store.insert(&key, mark.clone(), ttl).await?,
+                Some(old) => self.store.swap(&key, &old, mark.clone(), ttl).await?,
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
                 return Ok(());
             }
         }
-        Err(StoreError::new(StoreErrorKind::Unavailable).with_source("the mark never settles"))
+        Err(unsettled())
     }
 
+    /// Raises the counter; calls that queue behind one another share a raise that began after them.
     async fn bump(&self) -> Result<Counter, StoreError> {
+        let queued = self.bumps.load(Ordering::Acquire);
+        let mut turn = self.bumping.lock().await;
+        if let Some((began, counter)) = *turn
+            && began > queued
+        {
+            return Ok(counter);
+        }
+        let began = self.bumps.fetch_add(1, Ordering::AcqRel) + 1;
         let key = self.counter_key();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                // Other pods raise it too; whoever waits a random moment meets fewer of them.
+                let [jitter] = random::<1>();
+                tokio::time::sleep(Duration::from_millis(1 + u64::from(jitter) / 16)).await;
+            }
             self.counter().await?;
-            let Some(old) = self.store.load(&key).await? else {
-                continue;
-            };
-            let Some(counter) = self.open::<Counter>(&key, &old) else {
-                continue;
-            };
-            let next = Counter {
-                n: counter.n + 1,
-                renewed: self.clock.now(),
-                ..counter
-            };
-            if self
-                .store
-                .swap(&key, &old, self.seal(&key, &next), MARK_TTL)
-                .await?
-            {
+            let Some(old) = self.store.load(&key).await? else { continue };
+            let counter: Counter = decode(&old)?;
+            let next = Counter { n: counter.n + 1, renewed: self.clock.now(), ..counter };
+            if self.store.swap(&key, &old, encode(&next), MARK_TTL).await? {
+                *turn = Some((began, next));
                 return Ok(next);
             }
         }
-        Err(StoreError::new(StoreErrorKind::Unavailable).with_source("the counter never settles"))
+        Err(unsettled())
     }
 
     fn key(&self, target: Target<'_>) -> Key {
-        let id = match target {
-            Target::Instance => sha256_of(&[b"instance", self.sealer.instance()]),
-            Target::Session(id) => sha256_of(&[b"session", id]),
-            Target::Sid { issuer, sid } => sha256_of(&[b"sid", issuer.as_bytes(), sid.as_bytes()]),
-            Target::SidAndSubject {
-                issuer,
-                sid,
-                subject,
-            } => sha256_of(&[
-                b"sid-sub",
-                issuer.as_bytes(),
-                sid.as_bytes(),
-                subject.as_bytes(),
-            ]),
+        let (kind, [a, b, c]): (&[u8], [&[u8]; 3]) = match target {
+            Target::Instance => (b"instance", [b"", b"", b""]),
+            Target::Session(id) => (b"session", [id, b"", b""]),
+            Target::Sid { issuer, sid } => (b"sid", [issuer.as_bytes(), sid.as_bytes(), b""]),
+            Target::SidAndSubject { issuer, sid, subject } => {
+                (b"sid-sub", [issuer.as_bytes(), sid.as_bytes(), subject.as_bytes()])
+            }
             Target::Subject { issuer, subject } => {
-                sha256_of(&[b"sub", issuer.as_bytes(), subject.as_bytes()])
+                (b"sub", [issuer.as_bytes(), subject.as_bytes(), b""])
             }
         };
+        let id = sha256_of(&[kind, &self.instance, a, b, c]);
         Key::new(&self.prefix, "{marks}", &id)
     }
 
     fn counter_key(&self) -> Key {
-        Key::new(&self.prefix, "{marks}", b"logout-seq")
+        let id = sha256_of(&[b"logout-seq", &self.instance]);
+        Key::new(&self.prefix, "{marks}", &id)
     }
+}
 
-    fn seal<T: Serialize>(&self, key: &Key, value: &T) -> Bytes {
-        let plain = postcard::to_allocvec(value).expect("plain fields are encodable");
-        let expires = self.clock.now() + MARK_TTL + MARK_TTL;
-        self.sealer
-            .seal(Purpose::Mark, key.as_bytes(), expires, &plain)
-            .into()
-    }
+fn encode<T: Serialize>(value: &T) -> Bytes {
+    postcard::to_allocvec(value).expect("plain fields are encodable").into()
+}
 
-    fn open<T: for<'de> Deserialize<'de>>(&self, key: &Key, sealed: &[u8]) -> Option<T> {
-        let now = self.clock.now();
-        let plain = self
-            .sealer
-            .open(Purpose::Mark, key.as_bytes(), now, sealed)
-            .ok()?;
-        postcard::from_bytes(&plain).ok()
-    }
+/// Reads a mark or the counter. One that cannot be read is trouble of the store, not a sign-out:
+/// somebody else wrote it.
+fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| StoreError::new(StoreErrorKind::Unavailable).with_source(error))
+}
+
+fn unsettled() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable).with_source("other writers never let it through")
 }
 
 impl Marks {
@@ -354,17 +317,10 @@ impl Marks {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::seal::CookieKeys;
     use crate::store::MemoryStore;
 
     fn revocation(store: MemoryStore) -> Revocation {
-        let sealer = Sealer::new(
-            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-                .parse::<CookieKeys>()
-                .unwrap(),
-            &["a"],
-        );
-        Revocation::new(Arc::new(store), sealer, "auth", Arc::new(SystemClock))
+        Revocation::new(Arc::new(store), [1; 32], "auth", Arc::new(SystemClock))
     }
 
     const ID: [u8; 16] = [7; 16];
@@ -376,48 +332,23 @@ mod tests {
         let other = revocation.keys(&[8; 16], "https://op", "bob", Some("sid2"));
         for target in [
             Target::Session(&ID),
-            Target::Subject {
-                issuer: "https://op",
-                subject: "alice",
-            },
-            Target::Sid {
-                issuer: "https://op",
-                sid: "sid1",
-            },
-            Target::SidAndSubject {
-                issuer: "https://op",
-                sid: "sid1",
-                subject: "alice",
-            },
+            Target::Subject { issuer: "https://op", subject: "alice" },
+            Target::Sid { issuer: "https://op", sid: "sid1" },
+            Target::SidAndSubject { issuer: "https://op", sid: "sid1", subject: "alice" },
         ] {
-            let (before, untouched) = (
-                revocation.marks(&keys).await.unwrap(),
-                revocation.marks(&other).await.unwrap(),
-            );
+            let (before, untouched) =
+                (revocation.marks(&keys).await.unwrap(), revocation.marks(&other).await.unwrap());
             revocation.mark(target, MARK_TTL).await.unwrap();
             let after = revocation.marks(&keys).await.unwrap();
-            assert_ne!(
-                before.baseline.generations, after.baseline.generations,
-                "{target:?}"
-            );
+            assert_ne!(before.baseline.generations, after.baseline.generations, "{target:?}");
             let other = revocation.marks(&other).await.unwrap();
-            assert_eq!(
-                untouched.baseline.generations, other.baseline.generations,
-                "{target:?}"
-            );
+            assert_eq!(untouched.baseline.generations, other.baseline.generations, "{target:?}");
         }
         // J39: a pair that does not match ends nobody. J40: the issuer counts.
         let before = revocation.marks(&keys).await.unwrap().baseline;
         for target in [
-            Target::SidAndSubject {
-                issuer: "https://op",
-                sid: "sid1",
-                subject: "bob",
-            },
-            Target::Subject {
-                issuer: "https://other",
-                subject: "alice",
-            },
+            Target::SidAndSubject { issuer: "https://op", sid: "sid1", subject: "bob" },
+            Target::Subject { issuer: "https://other", subject: "alice" },
         ] {
             revocation.mark(target, MARK_TTL).await.unwrap();
             assert_eq!(before, revocation.marks(&keys).await.unwrap().baseline);
@@ -430,10 +361,7 @@ mod tests {
     async fn j48_a_mark_made_during_a_login_does_not_pass_for_an_old_one() {
         let revocation = revocation(MemoryStore::shared_between_pods(Arc::new(SystemClock)));
         let keys = revocation.keys(&ID, "https://op", "alice", None);
-        let target = Target::Subject {
-            issuer: "https://op",
-            subject: "alice",
-        };
+        let target = Target::Subject { issuer: "https://op", subject: "alice" };
         revocation.mark(target, MARK_TTL).await.unwrap();
         let begun = revocation.counter().await.unwrap();
         assert!(revocation.marks(&keys).await.unwrap().predate(Some(begun)));

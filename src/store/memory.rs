@@ -83,9 +83,7 @@ impl MemoryStore {
     #[must_use]
     pub fn shared_between_pods(clock: Arc<dyn Clock>) -> Self {
         let mut shared = Self::with_clock(clock, CAPACITY);
-        Arc::get_mut(&mut shared.0)
-            .expect("nobody else has it yet")
-            .shared = true;
+        Arc::get_mut(&mut shared.0).expect("nobody else has it yet").shared = true;
         shared
     }
 
@@ -126,10 +124,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Store for MemoryStore {
     fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool> {
         let now = self.now();
-        let entry = Entry {
-            value,
-            expires: now.saturating_add(ttl),
-        };
+        let entry = Entry { value, expires: now.saturating_add(ttl) };
         let mut shard = self.shard(key);
         if shard.len() >= self.0.per_shard {
             shard.retain(|_, entry| entry.expires > now);
@@ -159,10 +154,7 @@ impl Store for MemoryStore {
         let expires = self.now().saturating_add(ttl);
         StoreFuture::ready(Ok(self.live(key, |entry| match entry {
             Some(entry) if entry.value == *old => {
-                *entry = Entry {
-                    value: new,
-                    expires,
-                };
+                *entry = Entry { value: new, expires };
                 true
             }
             _ => false,
@@ -171,19 +163,14 @@ impl Store for MemoryStore {
 
     fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
         let now = self.now();
-        let entry = self
-            .shard(key)
-            .remove(key)
-            .filter(|entry| entry.expires > now);
+        let entry = self.shard(key).remove(key).filter(|entry| entry.expires > now);
         StoreFuture::ready(Ok(entry.map(|entry| entry.value)))
     }
 
     fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
         let now = self.now();
         let mut shard = self.shard(key);
-        let same = shard
-            .get(key)
-            .is_some_and(|entry| entry.expires > now && entry.value == *old);
+        let same = shard.get(key).is_some_and(|entry| entry.expires > now && entry.value == *old);
         if same {
             shard.remove(key);
         }

@@ -10,9 +10,10 @@
 //! | `<prefix>:pending:<sha256 of the random part of state>` | postcard of the pending login |
 //! | `<prefix>:spent:<sha256 of the random part of state>` | `1` (not sealed): a sealed login that was used |
 //! | `<prefix>:session:<sha256 of the session id>` | postcard of the session |
-//! | `<prefix>:{marks}:<sha256 of whom it ends>` | generation, incarnation, counter, version floor |
+//! | `<prefix>:{marks}:<sha256 of whom it ends>` | generation (random), incarnation, number; not sealed |
 //! | `<prefix>:lease:<sha256 of the session id>` | 16 random bytes (not sealed): who refreshes the session just now |
 
+mod bounded;
 mod memory;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use self::bounded::BoundedStore;
 pub use self::memory::MemoryStore;
 
 use crate::seal::sha256;
@@ -236,4 +238,28 @@ impl<T> fmt::Debug for StoreFuture<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StoreFuture(..)")
     }
+}
+
+/// Awaits several answers at once, so that all requests are on their way together.
+pub(crate) async fn all<T, const N: usize>(
+    mut futures: [Option<StoreFuture<T>>; N],
+) -> Result<[Option<T>; N], StoreError> {
+    let mut answers = [const { None }; N];
+    std::future::poll_fn(|cx| {
+        let mut waiting = false;
+        for (future, answer) in futures.iter_mut().zip(&mut answers) {
+            let Some(running) = future else { continue };
+            match Pin::new(running).poll(cx) {
+                Poll::Pending => waiting = true,
+                Poll::Ready(Ok(value)) => {
+                    *answer = Some(value);
+                    *future = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        if waiting { Poll::Pending } else { Poll::Ready(Ok(())) }
+    })
+    .await?;
+    Ok(answers)
 }

@@ -54,18 +54,12 @@ pub struct SignedIn {
 impl SignedIn {
     /// Signs in the person with this subject.
     pub fn new(subject: impl Into<String>) -> Self {
-        Self {
-            subject: subject.into(),
-            claims: Map::new(),
-            acr: None,
-            auth_time: None,
-        }
+        Self { subject: subject.into(), claims: Map::new(), acr: None, auth_time: None }
     }
 
     /// Adds a verified e-mail address.
     pub fn email(self, email: impl Into<String>) -> Self {
-        self.claim("email", email.into())
-            .claim("email_verified", true)
+        self.claim("email", email.into()).claim("email_verified", true)
     }
 
     /// Adds a name.
@@ -75,10 +69,7 @@ impl SignedIn {
 
     /// Adds a group.
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        let groups = self
-            .claims
-            .entry("groups")
-            .or_insert_with(|| Value::Array(Vec::new()));
+        let groups = self.claims.entry("groups").or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(groups) = groups {
             groups.push(Value::String(group.into()));
         }
@@ -123,10 +114,8 @@ impl SignedIn {
         };
         let set = layer.core.keeper.establish(login, &HeaderMap::new()).await;
         let set = set.unwrap_or_else(|error| panic!("a test session can be made: {error}"));
-        let pairs: Vec<&str> = set
-            .iter()
-            .filter_map(|value| value.to_str().ok()?.split(';').next())
-            .collect();
+        let pairs: Vec<&str> =
+            set.iter().filter_map(|value| value.to_str().ok()?.split(';').next()).collect();
         HeaderValue::from_str(&pairs.join("; ")).expect("cookies are header text")
     }
 

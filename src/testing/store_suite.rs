@@ -54,29 +54,11 @@ fn bytes(text: &'static str) -> Bytes {
 
 async fn insert_writes_only_what_is_absent(store: &dyn Store) {
     let key = key();
-    assert_eq!(
-        store.load(&key).await.unwrap(),
-        None,
-        "an unknown key is absent"
-    );
-    assert!(
-        store.insert(&key, bytes("a"), LONG).await.unwrap(),
-        "the first insert writes"
-    );
-    assert!(
-        !store.insert(&key, bytes("b"), LONG).await.unwrap(),
-        "the second does not"
-    );
-    assert_eq!(
-        store.load(&key).await.unwrap(),
-        Some(bytes("a")),
-        "the first value stays"
-    );
-    assert_eq!(
-        store.load(&key).await.unwrap(),
-        Some(bytes("a")),
-        "loading removes nothing"
-    );
+    assert_eq!(store.load(&key).await.unwrap(), None, "an unknown key is absent");
+    assert!(store.insert(&key, bytes("a"), LONG).await.unwrap(), "the first insert writes");
+    assert!(!store.insert(&key, bytes("b"), LONG).await.unwrap(), "the second does not");
+    assert_eq!(store.load(&key).await.unwrap(), Some(bytes("a")), "the first value stays");
+    assert_eq!(store.load(&key).await.unwrap(), Some(bytes("a")), "loading removes nothing");
 }
 
 async fn take_reads_and_removes_in_one_step(store: &Arc<dyn Store>) {
@@ -94,81 +76,31 @@ async fn take_reads_and_removes_in_one_step(store: &Arc<dyn Store>) {
         assert_eq!(taken, 1, "of many takes at once one has the value");
         assert_eq!(store.load(&key).await.unwrap(), None, "and it is gone");
     }
-    assert_eq!(
-        store.take(&key()).await.unwrap(),
-        None,
-        "an unknown key cannot be taken"
-    );
+    assert_eq!(store.take(&key()).await.unwrap(), None, "an unknown key cannot be taken");
 }
 
 async fn swap_replaces_only_what_is_the_same(store: &dyn Store) {
     let key = key();
-    let swapped = store
-        .swap(&key, &bytes("a"), bytes("b"), LONG)
-        .await
-        .unwrap();
+    let swapped = store.swap(&key, &bytes("a"), bytes("b"), LONG).await.unwrap();
     assert!(!swapped, "what is absent cannot be swapped");
-    assert_eq!(
-        store.load(&key).await.unwrap(),
-        None,
-        "and is not made by it"
-    );
+    assert_eq!(store.load(&key).await.unwrap(), None, "and is not made by it");
     store.insert(&key, bytes("a"), LONG).await.unwrap();
-    assert!(
-        !store
-            .swap(&key, &bytes("x"), bytes("b"), LONG)
-            .await
-            .unwrap(),
-        "another old value"
-    );
-    assert!(
-        !store
-            .swap(&key, &bytes(""), bytes("b"), LONG)
-            .await
-            .unwrap(),
-        "an empty old value"
-    );
-    assert!(
-        !store
-            .swap(&key, &bytes("aa"), bytes("b"), LONG)
-            .await
-            .unwrap(),
-        "a longer one"
-    );
-    assert!(
-        store
-            .swap(&key, &bytes("a"), bytes("b"), LONG)
-            .await
-            .unwrap(),
-        "the same old value"
-    );
+    assert!(!store.swap(&key, &bytes("x"), bytes("b"), LONG).await.unwrap(), "another old value");
+    assert!(!store.swap(&key, &bytes(""), bytes("b"), LONG).await.unwrap(), "an empty old value");
+    assert!(!store.swap(&key, &bytes("aa"), bytes("b"), LONG).await.unwrap(), "a longer one");
+    assert!(store.swap(&key, &bytes("a"), bytes("b"), LONG).await.unwrap(), "the same old value");
     assert_eq!(store.load(&key).await.unwrap(), Some(bytes("b")));
     store.take(&key).await.unwrap();
-    assert!(
-        !store
-            .swap(&key, &bytes("b"), bytes("c"), LONG)
-            .await
-            .unwrap(),
-        "never resurrects"
-    );
+    assert!(!store.swap(&key, &bytes("b"), bytes("c"), LONG).await.unwrap(), "never resurrects");
 }
 
 async fn remove_if_removes_only_what_is_the_same(store: &dyn Store) {
     let key = key();
-    assert!(
-        !store.remove_if(&key, &bytes("a")).await.unwrap(),
-        "what is absent"
-    );
+    assert!(!store.remove_if(&key, &bytes("a")).await.unwrap(), "what is absent");
     store.insert(&key, bytes("a"), LONG).await.unwrap();
-    assert!(
-        !store.remove_if(&key, &bytes("b")).await.unwrap(),
-        "another value"
-    );
+    assert!(!store.remove_if(&key, &bytes("b")).await.unwrap(), "another value");
     assert_eq!(store.load(&key).await.unwrap(), Some(bytes("a")), "stays");
-    assert!(
-        store.remove_if(&key, &bytes("a")).await.unwrap(),
-        "the same value"
-    );
+    assert!(store.remove_if(&key, &bytes("a")).await.unwrap(), "the same value");
     assert_eq!(store.load(&key).await.unwrap(), None, "is gone");
 }
 
@@ -181,19 +113,10 @@ async fn keys_do_not_meet(store: &dyn Store) {
         Key::new("suite", "{tagged}", &id),
     ];
     for (key, value) in keys.iter().zip(["a", "b", "c", "d"]) {
-        assert!(
-            store.insert(key, bytes(value), LONG).await.unwrap(),
-            "{}",
-            key.as_str()
-        );
+        assert!(store.insert(key, bytes(value), LONG).await.unwrap(), "{}", key.as_str());
     }
     for (key, value) in keys.iter().zip(["a", "b", "c", "d"]) {
-        assert_eq!(
-            store.load(key).await.unwrap(),
-            Some(bytes(value)),
-            "{}",
-            key.as_str()
-        );
+        assert_eq!(store.load(key).await.unwrap(), Some(bytes(value)), "{}", key.as_str());
     }
 }
 
@@ -203,15 +126,8 @@ async fn any_bytes_are_kept(store: &dyn Store) {
     for value in [Bytes::new(), all, large] {
         let key = key();
         store.insert(&key, value.clone(), LONG).await.unwrap();
-        assert_eq!(
-            store.load(&key).await.unwrap(),
-            Some(value.clone()),
-            "byte for byte"
-        );
-        assert!(
-            store.swap(&key, &value, bytes("b"), LONG).await.unwrap(),
-            "and compared so"
-        );
+        assert_eq!(store.load(&key).await.unwrap(), Some(value.clone()), "byte for byte");
+        assert!(store.swap(&key, &value, bytes("b"), LONG).await.unwrap(), "and compared so");
     }
 }
 
@@ -246,48 +162,21 @@ async fn what_is_expired_is_absent(store: &dyn Store, pass: &impl AsyncFn(Durati
         store.insert(key, bytes("a"), SHORT).await.unwrap();
     }
     pass(SHORT + SHORT).await;
-    assert_eq!(
-        store.load(&keys[0]).await.unwrap(),
-        None,
-        "cannot be loaded"
-    );
+    assert_eq!(store.load(&keys[0]).await.unwrap(), None, "cannot be loaded");
     assert_eq!(store.take(&keys[1]).await.unwrap(), None, "cannot be taken");
-    let swapped = store
-        .swap(&keys[2], &bytes("a"), bytes("b"), LONG)
-        .await
-        .unwrap();
+    let swapped = store.swap(&keys[2], &bytes("a"), bytes("b"), LONG).await.unwrap();
     assert!(!swapped, "cannot be swapped");
-    assert!(
-        store.insert(&keys[3], bytes("c"), LONG).await.unwrap(),
-        "makes room for another"
-    );
-    assert!(
-        !store.remove_if(&keys[0], &bytes("a")).await.unwrap(),
-        "cannot be removed"
-    );
+    assert!(store.insert(&keys[3], bytes("c"), LONG).await.unwrap(), "makes room for another");
+    assert!(!store.remove_if(&keys[0], &bytes("a")).await.unwrap(), "cannot be removed");
 }
 
 async fn swap_sets_the_time_to_live(store: &dyn Store, pass: &impl AsyncFn(Duration)) {
     let (longer, shorter) = (key(), key());
     store.insert(&longer, bytes("a"), SHORT).await.unwrap();
     store.insert(&shorter, bytes("a"), LONG).await.unwrap();
-    store
-        .swap(&longer, &bytes("a"), bytes("b"), LONG)
-        .await
-        .unwrap();
-    store
-        .swap(&shorter, &bytes("a"), bytes("b"), SHORT)
-        .await
-        .unwrap();
+    store.swap(&longer, &bytes("a"), bytes("b"), LONG).await.unwrap();
+    store.swap(&shorter, &bytes("a"), bytes("b"), SHORT).await.unwrap();
     pass(SHORT + SHORT).await;
-    assert_eq!(
-        store.load(&longer).await.unwrap(),
-        Some(bytes("b")),
-        "the new time counts"
-    );
-    assert_eq!(
-        store.load(&shorter).await.unwrap(),
-        None,
-        "the new time counts"
-    );
+    assert_eq!(store.load(&longer).await.unwrap(), Some(bytes("b")), "the new time counts");
+    assert_eq!(store.load(&shorter).await.unwrap(), None, "the new time counts");
 }

@@ -20,24 +20,15 @@ fn run(dashboard: &Dashboard, provider: Option<&Provider>, out: &str, arguments:
         .args(arguments);
     match provider {
         Some(provider) => {
-            command.args([
-                "--provider",
-                "oidc-provider",
-                "--control",
-                &provider.control,
-            ]);
+            command.args(["--provider", "oidc-provider", "--control", &provider.control]);
         }
         None => {
             command.args(["--provider", "in-process"]);
         }
     }
-    let output = command
-        .output()
-        .expect("node is installed; scripts/test sees to it");
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let output = command.output().expect("node is installed; scripts/test sees to it");
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{out}");
     assert!(output.status.success(), "{arguments:?}\n{out}\n{err}");
 }
@@ -60,12 +51,7 @@ async fn chromium_uses_the_dashboard_with_its_own_provider() {
 #[ignore = "needs Node.js, oidc-provider and Chromium: scripts/test"]
 async fn chromium_uses_the_dashboard_with_the_certified_provider() {
     let (provider, dashboard) = with_real_provider(&[]).await;
-    run(
-        &dashboard,
-        Some(&provider),
-        "oidc-provider",
-        &["--scenario", "all"],
-    );
+    run(&dashboard, Some(&provider), "oidc-provider", &["--scenario", "all"]);
 }
 
 #[tokio::test]

@@ -47,16 +47,12 @@ impl Provider {
     }
 
     pub async fn counts(&self) -> Value {
-        let body = call(Request::get(format!("{}/counts", self.control)))
-            .await
-            .1;
+        let body = call(Request::get(format!("{}/counts", self.control))).await.1;
         serde_json::from_slice(&body).unwrap()
     }
 
     pub async fn count(&self, name: &str) -> u64 {
-        self.counts().await[name]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no count {name}"))
+        self.counts().await[name].as_u64().unwrap_or_else(|| panic!("no count {name}"))
     }
 
     /// Asks the control server to do something.
@@ -96,10 +92,7 @@ impl Dashboard {
     /// Starts it with a provider of its own, or with a real one.
     pub fn start(arguments: &[&str], provider: Option<&Provider>) -> Self {
         let mut command = Command::new(example("dashboard"));
-        command
-            .args(["--listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::piped());
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdout(Stdio::piped());
         if let Some(provider) = provider {
             command
                 .env("DASHBOARD_ISSUER", &provider.issuer)
@@ -175,11 +168,8 @@ impl AtProvider {
     pub async fn authorize(&mut self, url: &str, issuer: &str) -> String {
         let mut url = url.to_owned();
         for _ in 0..12 {
-            let cookies: Vec<_> = self
-                .cookies
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
+            let cookies: Vec<_> =
+                self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let request = Request::get(&url)
                 .header("accept", "text/html")
                 .header("cookie", cookies.join("; "))

@@ -29,11 +29,9 @@ fn confidential(provider: &Provider) -> Builder {
 
 fn app(layer: &PkceAuthLayer) -> App {
     let router = axum::Router::new()
-        .fallback(axum::routing::any(
-            async |who: tower_pkce_auth::Identity| {
-                format!("{} {}", who.subject(), who.email().unwrap_or("-"))
-            },
-        ))
+        .fallback(axum::routing::any(async |who: tower_pkce_auth::Identity| {
+            format!("{} {}", who.subject(), who.email().unwrap_or("-"))
+        }))
         .layer(layer.clone());
     App::new(router)
 }
@@ -59,9 +57,7 @@ impl Visitor {
     async fn request(&mut self, app: &App, method: Method, path: &str) -> Reply {
         let mut request = navigation(method, path);
         if let Some(cookies) = self.jar.header(path.split('?').next().unwrap()) {
-            request
-                .headers_mut()
-                .insert(COOKIE, cookies.parse().unwrap());
+            request.headers_mut().insert(COOKIE, cookies.parse().unwrap());
         }
         let reply = send(app, request).await;
         self.jar.keep(&reply.headers);
@@ -73,21 +69,13 @@ impl Visitor {
         let login = self.get(app, path).await.location();
         let url = self.get(app, &login).await.location();
         let back = self.at_provider.authorize(&url, &provider.issuer).await;
-        back.strip_prefix(ORIGIN)
-            .expect("the provider sends the browser back")
-            .to_owned()
+        back.strip_prefix(ORIGIN).expect("the provider sends the browser back").to_owned()
     }
 
     async fn sign_in(&mut self, app: &App, provider: &Provider, path: &str) -> Reply {
         let callback = self.until_callback(app, provider, path).await;
         let reply = self.get(app, &callback).await;
-        assert_eq!(
-            reply.status,
-            StatusCode::SEE_OTHER,
-            "{} {}",
-            reply.reason(),
-            reply.body
-        );
+        assert_eq!(reply.status, StatusCode::SEE_OTHER, "{} {}", reply.reason(), reply.body);
         let location = reply.location();
         self.get(app, &location).await
     }
@@ -106,10 +94,7 @@ async fn every_kind_of_client_and_key_signs_in() {
                 .client_secret(secret())
                 .client_auth(ClientAuth::Post),
         ),
-        (
-            "public",
-            builder(&provider, "dashboard-public").public_client(),
-        ),
+        ("public", builder(&provider, "dashboard-public").public_client()),
         (
             "ES256",
             builder(&provider, "dashboard-es256")
@@ -124,9 +109,7 @@ async fn every_kind_of_client_and_key_signs_in() {
         ),
     ] {
         let app = app(&builder.build().unwrap());
-        let reply = Visitor::default()
-            .sign_in(&app, &provider, "/a?b=c%20d")
-            .await;
+        let reply = Visitor::default().sign_in(&app, &provider, "/a?b=c%20d").await;
         assert_eq!(reply.body, "alice alice@example.com", "{name}");
     }
 }
@@ -200,10 +183,7 @@ async fn b01_login_csrf_0_of_20_and_two_tabs_20_of_20() {
         let callback = attacker.until_callback(&app, &provider, "/").await;
         let mut victim = Visitor::default();
         let reply = victim.get(&app, &callback).await;
-        assert!(
-            reply.location().starts_with("/auth/login?again="),
-            "it starts over"
-        );
+        assert!(reply.location().starts_with("/auth/login?again="), "it starts over");
         taken_over += u32::from(victim.jar.ending("-s").is_some());
 
         let mut browser = Visitor::default();
@@ -255,17 +235,9 @@ async fn i05_fifty_requests_on_an_expiring_session_refresh_once() {
             })
             .collect();
         for request in requests {
-            assert_eq!(
-                request.await.unwrap(),
-                StatusCode::OK,
-                "nobody is signed out"
-            );
+            assert_eq!(request.await.unwrap(), StatusCode::OK, "nobody is signed out");
         }
-        assert_eq!(
-            provider.count("refreshes").await,
-            round,
-            "one refresh a round"
-        );
+        assert_eq!(provider.count("refreshes").await, round, "one refresh a round");
         assert_eq!(provider.count("refresh_reuse").await, 0);
     }
 }
@@ -278,19 +250,12 @@ async fn j03_the_provider_accepts_the_logout_request() {
     let mut visitor = Visitor::default();
     visitor.sign_in(&app, &provider, "/").await;
     let mut request = navigation(Method::POST, "/auth/logout");
-    request
-        .headers_mut()
-        .insert("sec-fetch-site", "same-origin".parse().unwrap());
+    request.headers_mut().insert("sec-fetch-site", "same-origin".parse().unwrap());
     let cookies = visitor.jar.header("/auth/logout").unwrap();
-    request
-        .headers_mut()
-        .insert(COOKIE, cookies.parse().unwrap());
+    request.headers_mut().insert(COOKIE, cookies.parse().unwrap());
     let reply = send(&app, request).await;
     let url = reply.location();
-    assert!(
-        url.starts_with(&format!("{}/session/end", provider.issuer)),
-        "{url}"
-    );
+    assert!(url.starts_with(&format!("{}/session/end", provider.issuer)), "{url}");
     assert!(url.contains("id_token_hint="), "{url}");
     // A page that asks the person is what a certified provider answers; a bad hint is a 400.
     let client = tower_pkce_auth::HyperClient::new();
@@ -300,9 +265,5 @@ async fn j03_the_provider_accepts_the_logout_request() {
     };
     assert_eq!(ask(url.clone()).await.unwrap().status(), 200);
     let bad = with_parameter(&url, "id_token_hint", Some("x.y.z"));
-    assert_eq!(
-        ask(bad).await.unwrap().status(),
-        400,
-        "the provider does look at the hint"
-    );
+    assert_eq!(ask(bad).await.unwrap().status(), 400, "the provider does look at the hint");
 }

@@ -1,10 +1,7 @@
 //! A browser without a window: cookies, redirects, and the headers browsers send.
 
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
-#![allow(
-    clippy::wrong_self_convention,
-    reason = "a browser goes to the provider"
-)]
+#![allow(clippy::wrong_self_convention, reason = "a browser goes to the provider")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -60,12 +57,7 @@ impl World {
     ) -> Self {
         let clock = Arc::new(TestClock::new());
         let provider = builder.clock(clock.clone()).start().await.unwrap();
-        Self {
-            provider,
-            clock,
-            keys: CookieKeys::random(),
-            seen: Arc::default(),
-        }
+        Self { provider, clock, keys: CookieKeys::random(), seen: Arc::default() }
     }
 
     /// A builder with everything that has no default.
@@ -105,10 +97,7 @@ impl World {
             text
         };
         let router = Router::new()
-            .route(
-                "/claims",
-                get(async |identity: Identity| axum::Json(identity.claims().clone())),
-            )
+            .route("/claims", get(async |identity: Identity| axum::Json(identity.claims().clone())))
             .fallback(any(handler))
             .layer(layer.clone());
         BoxCloneSyncService::new(router)
@@ -169,12 +158,8 @@ impl Browser {
     /// Submits a form of a page of this origin.
     pub async fn post(&mut self, path: &str) -> Reply {
         let mut request = navigation(Method::POST, path);
-        request
-            .headers_mut()
-            .insert("sec-fetch-site", "same-origin".parse().unwrap());
-        request
-            .headers_mut()
-            .insert("origin", self.origin.parse().unwrap());
+        request.headers_mut().insert("sec-fetch-site", "same-origin".parse().unwrap());
+        request.headers_mut().insert("origin", self.origin.parse().unwrap());
         self.send(request).await
     }
 
@@ -214,11 +199,7 @@ impl Browser {
             }
             let location = reply.location();
             let path = if location.starts_with(self.provider.issuer()) {
-                let back = self
-                    .provider
-                    .authorize_as(&location, &self.user)
-                    .await
-                    .unwrap();
+                let back = self.provider.authorize_as(&location, &self.user).await.unwrap();
                 self.local(&back)
             } else {
                 self.local(&location)
@@ -251,9 +232,7 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// The name of the page, from its `data-page`.
@@ -264,9 +243,9 @@ impl Reply {
 
     /// Kind and detail of the refusal, as `kind/detail`.
     pub fn reason(&self) -> String {
-        self.error.as_ref().map_or_else(String::new, |error| {
-            format!("{}/{}", error.kind().code(), error.detail())
-        })
+        self.error
+            .as_ref()
+            .map_or_else(String::new, |error| format!("{}/{}", error.kind().code(), error.detail()))
     }
 
     pub fn set_cookies(&self) -> Vec<&str> {
@@ -285,10 +264,7 @@ impl Jar {
             let text = value.to_str().unwrap();
             let mut parts = text.split("; ");
             let (name, value) = parts.next().unwrap().split_once('=').unwrap();
-            assert!(
-                name.len() + value.len() <= 4096,
-                "{name} is too large for a browser"
-            );
+            assert!(name.len() + value.len() <= 4096, "{name} is too large for a browser");
             let mut path = "/".to_owned();
             let mut gone = false;
             for part in parts {
@@ -325,18 +301,12 @@ impl Jar {
 
     /// The value of the first cookie whose name ends so (`-s`, `-n`, `-o`).
     pub fn ending(&self, end: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|((name, _), _)| name.ends_with(end))
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|((name, _), _)| name.ends_with(end)).map(|(_, value)| value.as_str())
     }
 
     /// The cookies of pending logins.
     pub fn pending(&self) -> usize {
-        self.0
-            .keys()
-            .filter(|(name, _)| name.contains("-p-"))
-            .count()
+        self.0.keys().filter(|(name, _)| name.contains("-p-")).count()
     }
 }
 
@@ -398,8 +368,6 @@ pub fn with_parameter(url: &str, name: &str, value: Option<&str>) -> String {
     if let Some(value) = value {
         pairs.push((name.to_owned(), value.to_owned()));
     }
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish();
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     format!("{path}?{query}")
 }

@@ -30,12 +30,7 @@ pub enum Kept {
 }
 
 impl Kept {
-    pub const ALL: [Self; 4] = [
-        Self::Sealed,
-        Self::SealedShared,
-        Self::Stored,
-        Self::StoredShared,
-    ];
+    pub const ALL: [Self; 4] = [Self::Sealed, Self::SealedShared, Self::Stored, Self::StoredShared];
     /// Those of which every pod knows everything.
     pub const SHARED: [Self; 2] = [Self::SealedShared, Self::StoredShared];
 
@@ -111,10 +106,7 @@ struct Shared {
 
 impl Spy {
     pub fn over(inner: MemoryStore) -> Self {
-        Self {
-            inner,
-            shared: Arc::default(),
-        }
+        Self { inner, shared: Arc::default() }
     }
 
     pub fn shared(world: &World) -> Self {
@@ -141,20 +133,13 @@ impl Spy {
 
     /// Every call that may change something.
     pub fn writes(&self) -> Vec<Call> {
-        self.calls()
-            .into_iter()
-            .filter(|call| call.operation != "load")
-            .collect()
+        self.calls().into_iter().filter(|call| call.operation != "load").collect()
     }
 
     /// The keys of one purpose (`session`, `{marks}`, …) that were ever written.
     pub fn keys(&self, purpose: &str) -> Vec<Key> {
         let mut keys: Vec<Key> = Vec::new();
-        for call in self
-            .writes()
-            .into_iter()
-            .filter(|call| call.purpose() == purpose)
-        {
+        for call in self.writes().into_iter().filter(|call| call.purpose() == purpose) {
             if !keys.contains(&call.key) {
                 keys.push(call.key);
             }
@@ -170,12 +155,7 @@ impl Spy {
     /// Replaces what lies under a key.
     pub async fn overwrite(&self, key: &Key, value: Bytes) {
         self.inner.take(key).await.unwrap();
-        assert!(
-            self.inner
-                .insert(key, value, Duration::from_secs(3600))
-                .await
-                .unwrap()
-        );
+        assert!(self.inner.insert(key, value, Duration::from_secs(3600)).await.unwrap());
     }
 
     /// Waits until the calls look as wanted; ten seconds are a hang.
@@ -220,8 +200,7 @@ impl Store for Spy {
     }
 
     fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        self.note("load", key, None, None)
-            .unwrap_or_else(|| self.inner.load(key))
+        self.note("load", key, None, None).unwrap_or_else(|| self.inner.load(key))
     }
 
     fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
@@ -230,13 +209,11 @@ impl Store for Spy {
     }
 
     fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        self.note("take", key, None, None)
-            .unwrap_or_else(|| self.inner.take(key))
+        self.note("take", key, None, None).unwrap_or_else(|| self.inner.take(key))
     }
 
     fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
-        self.note("remove_if", key, None, None)
-            .unwrap_or_else(|| self.inner.remove_if(key, old))
+        self.note("remove_if", key, None, None).unwrap_or_else(|| self.inner.remove_if(key, old))
     }
 
     fn shared(&self) -> bool {
@@ -246,10 +223,21 @@ impl Store for Spy {
 
 /// The same browser in front of another pod.
 pub fn at(app: &App, browser: &Browser) -> Browser {
-    Browser {
-        app: app.clone(),
-        ..browser.clone()
-    }
+    Browser { app: app.clone(), ..browser.clone() }
+}
+
+/// Drops the note of a completed login, as browsers do after a minute; the jar knows no clock.
+pub fn a_minute_later(browser: &mut Browser) {
+    browser.jar.0.retain(|(name, _), _| !name.ends_with("-n"));
+}
+
+/// Asserts that a navigation is sent to the sign-in: neither let in, nor refused by an outage.
+pub async fn assert_signed_out(browser: &Browser, what: &str) {
+    let mut browser = browser.clone();
+    a_minute_later(&mut browser);
+    let reply = browser.get("/who").await;
+    let found = (reply.status.as_u16(), reply.reason());
+    assert_eq!(found, (302, "not_signed_in/no_session".to_owned()), "{what}");
 }
 
 /// The name of the session cookie.
@@ -261,10 +249,7 @@ pub fn session_name(browser: &Browser) -> String {
 
 /// Changes the value of the session cookie.
 pub fn plant(browser: &mut Browser, name: &str, value: impl Into<String>) {
-    browser
-        .jar
-        .0
-        .insert((name.to_owned(), "/".to_owned()), value.into());
+    browser.jar.0.insert((name.to_owned(), "/".to_owned()), value.into());
 }
 
 /// A navigation with exactly these `Cookie` fields.

@@ -59,9 +59,7 @@ impl Ask {
         let scope = owned("scope").unwrap_or_default();
         let challenge = owned("code_challenge");
         let challenge_is_sound = challenge.as_ref().is_some_and(|challenge| {
-            BASE64_URL_SAFE_NO_PAD
-                .decode(challenge)
-                .is_ok_and(|hash| hash.len() == 32)
+            BASE64_URL_SAFE_NO_PAD.decode(challenge).is_ok_and(|hash| hash.len() == 32)
         });
         let is_s256 = challenge_is_sound && find("code_challenge_method") == Some("S256");
         let max_age = find("max_age").map(str::parse::<u64>).transpose();
@@ -89,24 +87,16 @@ impl Ask {
             None
         };
         if let Some((code, description)) = problem {
-            return Err(Refusal::Redirect {
-                target,
-                code,
-                description,
-            });
+            return Err(Refusal::Redirect { target, code, description });
         }
         Ok(Self {
             scope,
             challenge,
             nonce: owned("nonce"),
-            acr: find("acr_values")
-                .and_then(|values| values.split(' ').next())
-                .map(str::to_owned),
+            acr: find("acr_values").and_then(|values| values.split(' ').next()).map(str::to_owned),
             max_age: max_age.unwrap_or_default(),
             prompt_none,
-            wants_interaction: prompts
-                .iter()
-                .any(|p| matches!(*p, "login" | "select_account")),
+            wants_interaction: prompts.iter().any(|p| matches!(*p, "login" | "select_account")),
             target,
         })
     }
@@ -168,22 +158,14 @@ impl Target {
 /// Why an authorization request gets nowhere.
 pub(super) enum Refusal {
     Page(&'static str),
-    Redirect {
-        target: Target,
-        code: &'static str,
-        description: &'static str,
-    },
+    Redirect { target: Target, code: &'static str, description: &'static str },
 }
 
 impl Refusal {
     pub(super) fn into_reply(self, inner: &Inner) -> Response<Bytes> {
         match self {
             Self::Page(message) => pages::error(StatusCode::BAD_REQUEST, message),
-            Self::Redirect {
-                target,
-                code,
-                description,
-            } => target.refuse(inner, code, description),
+            Self::Redirect { target, code, description } => target.refuse(inner, code, description),
         }
     }
 }
@@ -213,19 +195,14 @@ pub(super) fn with_query(uri: &str, pairs: &[(String, String)]) -> String {
     if pairs.is_empty() {
         return uri.to_owned();
     }
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish();
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let joint = if uri.contains('?') { '&' } else { '?' };
     format!("{uri}{joint}{query}")
 }
 
 pub(super) fn see_other(to: &str) -> Response<Bytes> {
     let Ok(location) = HeaderValue::from_str(to) else {
-        return pages::error(
-            StatusCode::BAD_REQUEST,
-            "This address cannot be redirected to.",
-        );
+        return pages::error(StatusCode::BAD_REQUEST, "This address cannot be redirected to.");
     };
     let mut reply = Response::new(Bytes::new());
     *reply.status_mut() = StatusCode::SEE_OTHER;

@@ -39,9 +39,8 @@ pub(super) fn authorize(inner: &Inner, request: &RecordedRequest) -> Response<By
         session.cloned()
     };
     let session = session.filter(|session| {
-        let too_old = ask
-            .max_age
-            .is_some_and(|max_age| now.since(session.auth_time).as_secs() >= max_age);
+        let too_old =
+            ask.max_age.is_some_and(|max_age| now.since(session.auth_time).as_secs() >= max_age);
         !ask.wants_interaction && !too_old
     });
     let chosen = match request.header(USER_HEADER) {
@@ -53,21 +52,13 @@ pub(super) fn authorize(inner: &Inner, request: &RecordedRequest) -> Response<By
         (Some(user), _) => sign_in(inner, &ask, &user),
         (None, Some(session)) => ask.grant(inner, &session),
         (None, None) if ask.prompt_none => {
-            ask.target
-                .refuse(inner, "login_required", "nobody is signed in")
+            ask.target.refuse(inner, "login_required", "nobody is signed in")
         }
         (None, None) => {
-            let encoded = form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(&pairs)
-                .finish();
+            let encoded =
+                form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
             let users = inner.state().users.clone();
-            pages::chooser(
-                &inner.base,
-                &inner.config.client_id,
-                &ask.scope,
-                &users,
-                &encoded,
-            )
+            pages::chooser(&inner.base, &inner.config.client_id, &ask.scope, &users, &encoded)
         }
     }
 }
@@ -85,16 +76,11 @@ pub(super) fn choose(inner: &Inner, request: &RecordedRequest) -> Response<Bytes
 /// Signs a person in anew, or refuses for them.
 fn sign_in(inner: &Inner, ask: &Ask, user: &str) -> Response<Bytes> {
     if user == DENY {
-        return ask
-            .target
-            .refuse(inner, "access_denied", "the person refused");
+        return ask.target.refuse(inner, "access_denied", "the person refused");
     }
     let id = encoding::random_token(16);
-    let session = Session {
-        sub: user.to_owned(),
-        sid: encoding::random_token(12),
-        auth_time: inner.now(),
-    };
+    let session =
+        Session { sub: user.to_owned(), sid: encoding::random_token(12), auth_time: inner.now() };
     {
         let mut state = inner.state();
         if state.user(user).is_none() {
@@ -102,10 +88,7 @@ fn sign_in(inner: &Inner, ask: &Ask, user: &str) -> Response<Bytes> {
         }
         state.sessions.insert(id.clone(), session.clone());
     }
-    with_cookie(
-        ask.grant(inner, &session),
-        &format!("{COOKIE}={id}; {COOKIE_ATTRIBUTES}"),
-    )
+    with_cookie(ask.grant(inner, &session), &format!("{COOKIE}={id}; {COOKIE_ATTRIBUTES}"))
 }
 
 /// OIDC RP-Initiated Logout 1.0.
@@ -145,9 +128,7 @@ fn with_cookie(mut reply: Response<Bytes>, cookie: &str) -> Response<Bytes> {
 
 /// Reads the `sid` of a token this provider issued.
 fn sid_of(token: &str) -> Option<String> {
-    let payload = BASE64_URL_SAFE_NO_PAD
-        .decode(token.split('.').nth(1)?)
-        .ok()?;
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&payload).ok()?;
     claims["sid"].as_str().map(str::to_owned)
 }

@@ -64,9 +64,9 @@ impl TestUser {
     pub fn new(sub: impl Into<String>) -> Self {
         let sub = sub.into();
         let mut letters = sub.chars();
-        let name = letters.next().map_or_else(String::new, |first| {
-            first.to_uppercase().chain(letters).collect()
-        });
+        let name = letters
+            .next()
+            .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect());
         Self {
             email: format!("{sub}@example.com"),
             email_verified: true,
@@ -108,15 +108,10 @@ impl TestUser {
 
     pub(super) fn defaults() -> Vec<Self> {
         vec![
-            Self::new("alice")
-                .name("Alice Archer")
-                .group("admin")
-                .group("staff"),
+            Self::new("alice").name("Alice Archer").group("admin").group("staff"),
             Self::new("bob").name("Bob Baker").group("staff"),
             // Claims alice's address without having proved it.
-            Self::new("mallory")
-                .name("Mallory Moss")
-                .email("alice@example.com", false),
+            Self::new("mallory").name("Mallory Moss").email("alice@example.com", false),
         ]
     }
 }

@@ -42,9 +42,7 @@ pub(super) async fn location(inner: &Inner, url: &str, user: Option<&str>) -> io
 /// Asks the authorization endpoint and returns the form it wants posted.
 pub(super) async fn form(inner: &Inner, url: &str, user: Option<&str>) -> io::Result<FormPost> {
     let reply = ask(inner, url, user).await?;
-    let form = std::str::from_utf8(reply.body())
-        .ok()
-        .and_then(pages::read_form_post);
+    let form = std::str::from_utf8(reply.body()).ok().and_then(pages::read_form_post);
     match form {
         Some((action, fields)) if reply.status() == StatusCode::OK => {
             Ok(FormPost { action, fields })
@@ -54,13 +52,8 @@ pub(super) async fn form(inner: &Inner, url: &str, user: Option<&str>) -> io::Re
 }
 
 fn unexpected(reply: &Response<Bytes>, wanted: &str) -> io::Error {
-    let text: String = String::from_utf8_lossy(reply.body())
-        .chars()
-        .take(4000)
-        .collect();
-    let page = text
-        .split_once("<body data-page=\"")
-        .and_then(|(_, rest)| rest.split('"').next());
+    let text: String = String::from_utf8_lossy(reply.body()).chars().take(4000).collect();
+    let page = text.split_once("<body data-page=\"").and_then(|(_, rest)| rest.split('"').next());
     let message = pages::read_message(&text).unwrap_or_default();
     io::Error::other(format!(
         "wanted {wanted}, the authorization endpoint answered {} (page `{}`) {message}",
@@ -85,9 +78,8 @@ async fn ask(inner: &Inner, url: &str, user: Option<&str>) -> io::Result<Respons
     if let Some(user) = user {
         request = request.header(USER_HEADER, user);
     }
-    let request = request
-        .body(Full::new(Bytes::new()))
-        .map_err(|error| invalid(error.to_string()))?;
+    let request =
+        request.body(Full::new(Bytes::new())).map_err(|error| invalid(error.to_string()))?;
     send(inner, request).await
 }
 
@@ -97,9 +89,8 @@ pub(super) async fn send(
     request: Request<Full<Bytes>>,
 ) -> io::Result<Response<Bytes>> {
     let stream = TcpStream::connect(inner.address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let exchange = async {
         let reply = sender.send_request(request).await?;
         let (parts, body) = reply.into_parts();

@@ -45,10 +45,7 @@ pub(super) fn rsa_components(der: &[u8]) -> (&[u8], &[u8]) {
         let (sequence, _) = der_value(der, 0x30)?;
         let (n, rest) = der_value(sequence, 0x02)?;
         let (e, _) = der_value(rest, 0x02)?;
-        Some((
-            n.strip_prefix(&[0]).unwrap_or(n),
-            e.strip_prefix(&[0]).unwrap_or(e),
-        ))
+        Some((n.strip_prefix(&[0]).unwrap_or(n), e.strip_prefix(&[0]).unwrap_or(e)))
     };
     split().expect("aws-lc writes RSAPublicKey in DER")
 }
@@ -60,9 +57,7 @@ fn der_value(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let mut len = usize::from(first);
     if first & 0x80 != 0 {
         let (octets, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        len = octets
-            .iter()
-            .fold(0, |len, octet| len << 8 | usize::from(*octet));
+        len = octets.iter().fold(0, |len, octet| len << 8 | usize::from(*octet));
         rest = after;
     }
     (found == tag).then(|| rest.split_at_checked(len)).flatten()
@@ -94,9 +89,8 @@ pub(super) fn pem(der: &[u8]) -> String {
 }
 
 /// `SEQUENCE { OID rsaEncryption, NULL }` (RFC 3279 2.3.1).
-const SPKI_RSA_ALGORITHM: &[u8] = &[
-    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
-];
+const SPKI_RSA_ALGORITHM: &[u8] =
+    &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 /// Everything of a P-256 `SubjectPublicKeyInfo` before the point (RFC 5480).
 pub(super) const SPKI_P256: &[u8] = &[
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
@@ -108,9 +102,8 @@ pub(super) const SPKI_P384: &[u8] = &[
     0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00,
 ];
 /// The same for Ed25519 (RFC 8410).
-pub(super) const SPKI_ED25519: &[u8] = &[
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+pub(super) const SPKI_ED25519: &[u8] =
+    &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 #[cfg(test)]
 mod tests {

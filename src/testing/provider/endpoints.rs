@@ -21,20 +21,10 @@ pub(super) fn discovery(inner: &Inner) -> Response<Bytes> {
     let base = &inner.base;
     let algs: Vec<&str> = {
         let state = inner.state();
-        state
-            .ring
-            .keys
-            .iter()
-            .map(|key| key.alg().as_str())
-            .collect()
+        state.ring.keys.iter().map(|key| key.alg().as_str()).collect()
     };
-    let methods: Vec<&str> = inner
-        .config
-        .methods()
-        .iter()
-        .copied()
-        .map(AuthMethod::as_str)
-        .collect();
+    let methods: Vec<&str> =
+        inner.config.methods().iter().copied().map(AuthMethod::as_str).collect();
     let mut document = object(json!({
         "issuer": inner.issuer,
         "authorization_endpoint": format!("{base}/authorize"),
@@ -69,12 +59,7 @@ pub(super) fn discovery(inner: &Inner) -> Response<Bytes> {
 pub(super) fn jwks(inner: &Inner) -> Response<Bytes> {
     let mut jwks: Vec<Value> = {
         let state = inner.state();
-        state
-            .ring
-            .keys
-            .iter()
-            .map(super::SigningKey::public_jwk)
-            .collect()
+        state.ring.keys.iter().map(super::SigningKey::public_jwk).collect()
     };
     inner.hook(|faults| faults.jwks.clone(), &mut jwks);
     json_reply(StatusCode::OK, json!({ "keys": jwks }))
@@ -94,15 +79,9 @@ pub(super) fn userinfo(inner: &Inner, request: &RecordedRequest) -> Response<Byt
         Some(claims)
     });
     let Some(mut claims) = claims else {
-        let mut reply = error(
-            StatusCode::UNAUTHORIZED,
-            "invalid_token",
-            "unknown or expired",
-        );
+        let mut reply = error(StatusCode::UNAUTHORIZED, "invalid_token", "unknown or expired");
         let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-        reply
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         return reply;
     };
     inner.hook(|faults| faults.userinfo.clone(), &mut claims);

@@ -90,21 +90,13 @@ impl Behaviour {
     /// Answers with this status, a JSON content type and body.
     #[must_use]
     pub fn json(code: u16, body: impl Into<Bytes>) -> Self {
-        Self::Status {
-            code,
-            content_type: "application/json".to_owned(),
-            body: body.into(),
-        }
+        Self::Status { code, content_type: "application/json".to_owned(), body: body.into() }
     }
 
     /// Answers with this status and an empty body of no type.
     #[must_use]
     pub const fn status(code: u16) -> Self {
-        Self::Status {
-            code,
-            content_type: String::new(),
-            body: Bytes::new(),
-        }
+        Self::Status { code, content_type: String::new(), body: Bytes::new() }
     }
 }
 
@@ -173,8 +165,7 @@ impl IdTokenDraft {
     pub fn sign_with(&mut self, signer: Signer) {
         match &signer {
             Signer::Der(key) | Signer::Key(key) => {
-                self.header
-                    .insert("alg".to_owned(), key.alg().as_str().into());
+                self.header.insert("alg".to_owned(), key.alg().as_str().into());
                 self.header.insert("kid".to_owned(), key.kid().into());
             }
             Signer::Hmac(_) => {
@@ -219,12 +210,8 @@ impl IdTokenDraft {
         if let Some(raw) = self.raw {
             return raw;
         }
-        let header = self
-            .header_json
-            .unwrap_or_else(|| encoding::to_json(&self.header));
-        let claims = self
-            .claims_json
-            .unwrap_or_else(|| encoding::to_json(&self.claims));
+        let header = self.header_json.unwrap_or_else(|| encoding::to_json(&self.header));
+        let claims = self.claims_json.unwrap_or_else(|| encoding::to_json(&self.claims));
         let input = encoding::signing_input(&header, &claims);
         let signature = match &self.signer {
             Signer::Der(key) => key.sign_der(input.as_bytes()),
@@ -234,9 +221,7 @@ impl IdTokenDraft {
             Signer::Unsigned => Vec::new(),
         };
         let token = format!("{input}.{}", encoding::encode(&signature));
-        self.after
-            .into_iter()
-            .fold(token, |token, rewrite| rewrite(token))
+        self.after.into_iter().fold(token, |token, rewrite| rewrite(token))
     }
 }
 
@@ -289,11 +274,7 @@ fn corrupt(token: &str, part: usize) -> String {
     if let Some(text) = parts.get_mut(part) {
         let middle = text.len() / 2;
         if text.is_ascii() && middle < text.len() {
-            let letter = if text[middle..].starts_with('A') {
-                "B"
-            } else {
-                "A"
-            };
+            let letter = if text[middle..].starts_with('A') { "B" } else { "A" };
             text.replace_range(middle..=middle, letter);
         }
     }

@@ -219,10 +219,7 @@ impl TestProvider {
         endpoint: Endpoint,
         hook: impl Fn(&mut HeaderMap) + Send + Sync + 'static,
     ) {
-        self.inner
-            .faults()
-            .headers
-            .insert(endpoint, Hook::new(hook));
+        self.inner.faults().headers.insert(endpoint, Hook::new(hook));
     }
 
     /// Sets how an endpoint answers from now on.
@@ -294,9 +291,7 @@ impl TestProvider {
 
 impl fmt::Debug for TestProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TestProvider")
-            .field("issuer", &self.inner.issuer)
-            .finish_non_exhaustive()
+        f.debug_struct("TestProvider").field("issuer", &self.inner.issuer).finish_non_exhaustive()
     }
 }
 

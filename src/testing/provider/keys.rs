@@ -128,11 +128,7 @@ impl SigningKey {
     }
 
     fn new(alg: SigningAlg, pair: Arc<Pair>) -> Self {
-        let kid = format!(
-            "{}-{}",
-            alg.as_str().to_lowercase(),
-            encoding::random_token(6)
-        );
+        let kid = format!("{}-{}", alg.as_str().to_lowercase(), encoding::random_token(6));
         Self { kid, alg, pair }
     }
 
@@ -151,10 +147,7 @@ impl SigningKey {
     /// Returns the same key under another `kid`.
     #[must_use]
     pub fn with_kid(&self, kid: impl Into<String>) -> Self {
-        Self {
-            kid: kid.into(),
-            ..self.clone()
-        }
+        Self { kid: kid.into(), ..self.clone() }
     }
 
     /// Returns the same key, signing with another algorithm of its kind: RS256 and PS256 share
@@ -169,10 +162,7 @@ impl SigningKey {
             Pair::Ed(_) => alg == SigningAlg::EdDsa,
             Pair::Rsa(_) => matches!(alg, SigningAlg::Ps256 | SigningAlg::Rs256),
         };
-        fits.then(|| Self {
-            alg,
-            ..self.clone()
-        })
+        fits.then(|| Self { alg, ..self.clone() })
     }
 
     /// Returns the public key as a JWK with `kid`, `use` and `alg`.
@@ -207,19 +197,14 @@ impl SigningKey {
         let raw = match &*self.pair {
             Pair::Ec { fixed, .. } => fixed.public_key().as_ref().to_vec(),
             Pair::Ed(pair) => pair.public_key().as_ref().to_vec(),
-            Pair::Rsa(pair) => encoding::rsa_components(pair.public_key().as_ref())
-                .0
-                .to_vec(),
+            Pair::Rsa(pair) => encoding::rsa_components(pair.public_key().as_ref()).0.to_vec(),
         };
         let spki = self.public_der();
         let pem = encoding::pem(&spki);
         vec![
             ("SPKI DER", spki),
             ("SPKI PEM", pem.clone().into_bytes()),
-            (
-                "SPKI PEM, no last newline",
-                pem.trim_end().as_bytes().to_vec(),
-            ),
+            ("SPKI PEM, no last newline", pem.trim_end().as_bytes().to_vec()),
             ("JWK JSON", jwk.to_string().into_bytes()),
             ("modulus or point", raw.clone()),
             ("modulus or point, base64url", encode(&raw).into_bytes()),
@@ -253,8 +238,7 @@ impl SigningKey {
                     _ => &RSA_PKCS1_SHA256,
                 };
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &rng, message, &mut signature)
-                    .expect("an own key signs");
+                pair.sign(padding, &rng, message, &mut signature).expect("an own key signs");
                 signature
             }
         }
@@ -330,17 +314,12 @@ impl KeyRing {
     }
 
     pub(super) fn current(&self) -> &SigningKey {
-        self.by_alg(self.alg)
-            .expect("every constructor and `set_alg` put the key in")
+        self.by_alg(self.alg).expect("every constructor and `set_alg` put the key in")
     }
 }
 
 enum Pair {
-    Ec {
-        fixed: EcdsaKeyPair,
-        der: EcdsaKeyPair,
-        curve: Curve,
-    },
+    Ec { fixed: EcdsaKeyPair, der: EcdsaKeyPair, curve: Curve },
     Ed(Ed25519KeyPair),
     Rsa(RsaKeyPair),
 }
@@ -348,14 +327,8 @@ enum Pair {
 impl Pair {
     fn ec(curve: Curve) -> Self {
         let (fixed, der) = match curve {
-            Curve::P256 => (
-                &ECDSA_P256_SHA256_FIXED_SIGNING,
-                &ECDSA_P256_SHA256_ASN1_SIGNING,
-            ),
-            Curve::P384 => (
-                &ECDSA_P384_SHA384_FIXED_SIGNING,
-                &ECDSA_P384_SHA384_ASN1_SIGNING,
-            ),
+            Curve::P256 => (&ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P256_SHA256_ASN1_SIGNING),
+            Curve::P384 => (&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING),
         };
         let pkcs8 =
             EcdsaKeyPair::generate_pkcs8(fixed, &SystemRandom::new()).expect("randomness works");
@@ -400,20 +373,12 @@ mod tests {
 
     #[test]
     fn signatures_verify_with_the_published_key() {
-        let table: [(
-            SigningAlg,
-            usize,
-            &'static dyn signature::VerificationAlgorithm,
-        ); 5] = [
+        let table: [(SigningAlg, usize, &'static dyn signature::VerificationAlgorithm); 5] = [
             (SigningAlg::EdDsa, 64, &signature::ED25519),
             (SigningAlg::Es256, 64, &signature::ECDSA_P256_SHA256_FIXED),
             (SigningAlg::Es384, 96, &signature::ECDSA_P384_SHA384_FIXED),
             (SigningAlg::Ps256, 256, &signature::RSA_PSS_2048_8192_SHA256),
-            (
-                SigningAlg::Rs256,
-                256,
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-            ),
+            (SigningAlg::Rs256, 256, &signature::RSA_PKCS1_2048_8192_SHA256),
         ];
         for (alg, len, verification) in table {
             let key = SigningKey::generate(alg);
@@ -434,17 +399,12 @@ mod tests {
         };
         let rsa = SigningKey::generate(SigningAlg::Rs256);
         let jwk = rsa.public_jwk();
-        let components = signature::RsaPublicKeyComponents {
-            n: decode(&jwk, "n"),
-            e: decode(&jwk, "e"),
-        };
+        let components =
+            signature::RsaPublicKeyComponents { n: decode(&jwk, "n"), e: decode(&jwk, "e") };
         assert_eq!(components.n.len(), 256);
         assert_eq!(jwk["e"], "AQAB");
-        let verified = components.verify(
-            &signature::RSA_PKCS1_2048_8192_SHA256,
-            b"m",
-            &rsa.sign(b"m"),
-        );
+        let verified =
+            components.verify(&signature::RSA_PKCS1_2048_8192_SHA256, b"m", &rsa.sign(b"m"));
         assert!(verified.is_ok());
 
         let ec = SigningKey::generate(SigningAlg::Es256);

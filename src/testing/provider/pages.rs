@@ -19,11 +19,8 @@ pub(super) fn chooser(
     users: &[TestUser],
     request: &str,
 ) -> Response<Bytes> {
-    let people: String = users
-        .iter()
-        .enumerate()
-        .map(|(index, user)| person(index, user))
-        .collect();
+    let people: String =
+        users.iter().enumerate().map(|(index, user)| person(index, user)).collect();
     let scopes: String = scope
         .split(' ')
         .filter(|name| !name.is_empty())
@@ -46,22 +43,14 @@ pub(super) fn chooser(
 }
 
 fn person(index: usize, user: &TestUser) -> String {
-    let initial = user
-        .name
-        .chars()
-        .next()
-        .map(String::from)
-        .unwrap_or_default();
+    let initial = user.name.chars().next().map(String::from).unwrap_or_default();
     let groups: String = user
         .groups
         .iter()
         .map(|group| format!("<span class=\"chip\">{}</span>", escape(group)))
         .collect();
-    let unverified = if user.email_verified {
-        ""
-    } else {
-        "<span class=\"chip warn\">unverified</span>"
-    };
+    let unverified =
+        if user.email_verified { "" } else { "<span class=\"chip warn\">unverified</span>" };
     let sub = escape(&user.sub);
     format!(
         "<button class=\"person\" name=\"user\" value=\"{sub}\" data-user=\"{sub}\">\
@@ -78,10 +67,7 @@ fn person(index: usize, user: &TestUser) -> String {
 
 /// A page that says what is wrong.
 pub(super) fn error(status: StatusCode, message: &str) -> Response<Bytes> {
-    let body = format!(
-        "<h1>That did not work</h1>\n<p class=\"lead\">{}</p>\n",
-        escape(message)
-    );
+    let body = format!("<h1>That did not work</h1>\n<p class=\"lead\">{}</p>\n", escape(message));
     page(status, "error", "That did not work", &body)
 }
 
@@ -90,12 +76,7 @@ pub(super) fn signed_out() -> Response<Bytes> {
     let body = "<h1>You are signed out</h1>\n\
                 <p class=\"lead\">The test provider has forgotten this browser. \
                 You can close the tab.</p>\n";
-    page(
-        StatusCode::OK,
-        "provider-signed-out",
-        "You are signed out",
-        body,
-    )
+    page(StatusCode::OK, "provider-signed-out", "You are signed out", body)
 }
 
 /// The page at the issuer itself.
@@ -191,13 +172,8 @@ fn escape(text: &str) -> String {
 }
 
 /// Letters that HTML does not take literally; `&` first, as the others contain it afterwards.
-const ENTITIES: [(&str, &str); 5] = [
-    ("&", "&amp;"),
-    ("<", "&lt;"),
-    (">", "&gt;"),
-    ("\"", "&quot;"),
-    ("'", "&#39;"),
-];
+const ENTITIES: [(&str, &str); 5] =
+    [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
 
 const STYLE: &str = "
 :root { --bg: #eef1f6; --card: #fff; --ink: #1a2233; --soft: #5b6579; --line: #dbe1ea;

@@ -33,13 +33,7 @@ impl RecordedRequest {
             Some(essence) if essence.eq_ignore_ascii_case(FORM) => parse_pairs(&body),
             _ => Vec::new(),
         };
-        Self {
-            method,
-            uri,
-            headers,
-            body,
-            form,
-        }
+        Self { method, uri, headers, body, form }
     }
 
     /// Returns the path.
@@ -99,19 +93,13 @@ impl RecordedRequest {
 
     /// Returns the parameters where the method puts them: the form of a POST, else the query.
     pub(super) fn parameters(&self) -> Vec<(String, String)> {
-        if self.method == "POST" {
-            self.form.clone()
-        } else {
-            self.query()
-        }
+        if self.method == "POST" { self.form.clone() } else { self.query() }
     }
 
     /// Returns the bearer token of the `Authorization` header.
     pub(super) fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.header("authorization")?.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then_some(token.trim())
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     }
 }
 

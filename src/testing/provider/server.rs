@@ -91,9 +91,7 @@ async fn serve(stream: TcpStream, inner: Arc<Inner>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| handle(Arc::clone(&inner), request));
     // An error here is a client that went away, or a connection dropped on purpose.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// Why a connection is dropped without an answer.
@@ -166,10 +164,7 @@ async fn handle(
         return Ok(reply.map(ReplyBody::whole));
     }
     let mut reply = misbehave(&inner, endpoint, behaviour, &request).await?;
-    inner.hook(
-        |faults| faults.headers.get(&endpoint).cloned(),
-        reply.headers_mut(),
-    );
+    inner.hook(|faults| faults.headers.get(&endpoint).cloned(), reply.headers_mut());
     Ok(reply)
 }
 
@@ -194,11 +189,9 @@ async fn misbehave(
             answer(inner, endpoint, request);
             return Err(Dropped);
         }
-        Behaviour::Status {
-            code,
-            content_type,
-            body,
-        } => return Ok(status(code, &content_type, body)),
+        Behaviour::Status { code, content_type, body } => {
+            return Ok(status(code, &content_type, body));
+        }
     }
     Ok(answer(inner, endpoint, request).map(ReplyBody::whole))
 }
@@ -296,9 +289,7 @@ impl Body for ReplyBody {
             Self::Endless => Bytes::from_static(&SPACES),
             Self::Huge(0) => return Poll::Ready(None),
             Self::Huge(left) => {
-                let chunk = SPACES
-                    .len()
-                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let chunk = SPACES.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left = left.saturating_sub(chunk as u64);
                 Bytes::from_static(&SPACES).slice(..chunk)
             }

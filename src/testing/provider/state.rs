@@ -281,10 +281,7 @@ impl<K: Clone + Eq + Hash, V> Shelf<K, V> {
 
 impl<K, V> Default for Shelf<K, V> {
     fn default() -> Self {
-        Self {
-            map: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Self { map: HashMap::new(), order: VecDeque::new() }
     }
 }
 

@@ -26,9 +26,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CALLBACK: &str = "http://localhost:9/cb";
 
 fn encode(pairs: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish()
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 fn url(provider: &TestProvider, extra: &[(&str, &str)]) -> String {
@@ -51,9 +49,7 @@ fn url(provider: &TestProvider, extra: &[(&str, &str)]) -> String {
 fn parameter(location: &str, name: &str) -> Option<String> {
     let url = Url::parse(location).expect("a URL");
     let mut pairs = url.query_pairs();
-    pairs
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 async fn send(
@@ -63,10 +59,7 @@ async fn send(
     headers: &[(&str, &str)],
     body: String,
 ) -> std::io::Result<Response<Bytes>> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "provider");
+    let mut request = Request::builder().method(method).uri(path).header("host", "provider");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -79,9 +72,7 @@ const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded")
 async fn post_token(provider: &TestProvider, pairs: &[(&str, &str)]) -> (u16, Value) {
     let basic = format!("Basic {}", BASE64_STANDARD.encode("app:app-secret"));
     let headers = [FORM, ("authorization", &*basic)];
-    let reply = send(provider, "POST", "/token", &headers, encode(pairs))
-        .await
-        .expect("an answer");
+    let reply = send(provider, "POST", "/token", &headers, encode(pairs)).await.expect("an answer");
     let body = serde_json::from_slice(reply.body()).expect("JSON");
     (reply.status().as_u16(), body)
 }
@@ -97,27 +88,17 @@ async fn redeem(provider: &TestProvider, code: &str, verifier: &str) -> (u16, Va
 }
 
 async fn code(provider: &TestProvider, extra: &[(&str, &str)]) -> String {
-    let location = provider
-        .authorize(&url(provider, extra))
-        .await
-        .expect("a redirect");
+    let location = provider.authorize(&url(provider, extra)).await.expect("a redirect");
     parameter(&location, "code").unwrap_or_else(|| panic!("no code in {location}"))
 }
 
 async fn refresh(provider: &TestProvider, token: &Value) -> (u16, Value) {
     let token = token["refresh_token"].as_str().expect("a refresh token");
-    post_token(
-        provider,
-        &[("grant_type", "refresh_token"), ("refresh_token", token)],
-    )
-    .await
+    post_token(provider, &[("grant_type", "refresh_token"), ("refresh_token", token)]).await
 }
 
 async fn userinfo(provider: &TestProvider, token: &Value) -> u16 {
-    let bearer = format!(
-        "Bearer {}",
-        token["access_token"].as_str().expect("a token")
-    );
+    let bearer = format!("Bearer {}", token["access_token"].as_str().expect("a token"));
     let headers = [("authorization", &*bearer)];
     let reply = send(provider, "GET", "/userinfo", &headers, String::new()).await;
     reply.expect("an answer").status().as_u16()
@@ -146,16 +127,11 @@ impl Clock for Stopped {
 #[tokio::test]
 async fn a_login_gives_a_verifiable_id_token_and_userinfo() {
     let provider = TestProvider::start().await.expect("started");
-    let location = provider
-        .authorize(&url(&provider, &[("acr_values", "mfa x")]))
-        .await;
+    let location = provider.authorize(&url(&provider, &[("acr_values", "mfa x")])).await;
     let location = location.expect("a redirect");
     assert!(location.starts_with("http://localhost:9/cb?code="));
     assert_eq!(parameter(&location, "state").as_deref(), Some("s t"));
-    assert_eq!(
-        parameter(&location, "iss").as_deref(),
-        Some(provider.issuer())
-    );
+    assert_eq!(parameter(&location, "iss").as_deref(), Some(provider.issuer()));
 
     let code = parameter(&location, "code").expect("a code");
     let (status, token) = redeem(&provider, &code, VERIFIER).await;
@@ -174,10 +150,8 @@ async fn a_login_gives_a_verifiable_id_token_and_userinfo() {
     let jwt = token["id_token"].as_str().expect("an ID Token");
     let (input, signature) = jwt.rsplit_once('.').expect("three parts");
     let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64url");
-    let key = UnparsedPublicKey::new(
-        &RSA_PKCS1_2048_8192_SHA256,
-        provider.signing_key().public_der(),
-    );
+    let key =
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, provider.signing_key().public_der());
     assert!(key.verify(input.as_bytes(), &signature).is_ok());
     assert_eq!(part(&token, 0)["kid"], provider.signing_key().kid());
 
@@ -192,29 +166,16 @@ async fn a_login_gives_a_verifiable_id_token_and_userinfo() {
 #[tokio::test]
 async fn pkce_is_required_and_verified_unless_lenient() {
     let provider = TestProvider::start().await.expect("started");
-    for extra in [
-        ("code_challenge_method", "plain"),
-        ("code_challenge", "short"),
-    ] {
-        let location = provider
-            .authorize(&url(&provider, &[extra]))
-            .await
-            .expect("a redirect");
-        assert_eq!(
-            parameter(&location, "error").as_deref(),
-            Some("invalid_request")
-        );
+    for extra in [("code_challenge_method", "plain"), ("code_challenge", "short")] {
+        let location = provider.authorize(&url(&provider, &[extra])).await.expect("a redirect");
+        assert_eq!(parameter(&location, "error").as_deref(), Some("invalid_request"));
     }
     let wrong = "a".repeat(43);
     for verifier in [&*wrong, "", "short"] {
         let (status, body) = redeem(&provider, &code(&provider, &[]).await, verifier).await;
         assert_eq!(status, 400, "{verifier} {body}");
     }
-    let lenient = TestProvider::builder()
-        .lenient_pkce()
-        .start()
-        .await
-        .expect("started");
+    let lenient = TestProvider::builder().lenient_pkce().start().await.expect("started");
     let (status, _) = redeem(&lenient, &code(&lenient, &[]).await, &wrong).await;
     assert_eq!(status, 200);
 }
@@ -226,10 +187,7 @@ async fn a_code_is_redeemed_once_and_the_second_time_revokes() {
     let (_, token) = redeem(&provider, &code, VERIFIER).await;
     assert_eq!(userinfo(&provider, &token).await, 200);
     let (status, body) = redeem(&provider, &code, VERIFIER).await;
-    assert_eq!(
-        (status, &body["error"]),
-        (400, &Value::from("invalid_grant"))
-    );
+    assert_eq!((status, &body["error"]), (400, &Value::from("invalid_grant")));
     assert_eq!(provider.counts().double_redemptions, 1);
     assert_eq!(userinfo(&provider, &token).await, 401);
 }
@@ -266,28 +224,19 @@ async fn refresh_tokens_rotate_and_a_reused_one_revokes_the_family() {
 
     assert_eq!(refresh(&provider, &first).await.0, 400);
     assert_eq!(provider.counts().refresh_reuses, 1);
-    assert_eq!(
-        refresh(&provider, &second).await.1["error"],
-        "invalid_grant"
-    );
+    assert_eq!(refresh(&provider, &second).await.1["error"], "invalid_grant");
     assert_eq!(userinfo(&provider, &second).await, 401);
 }
 
 #[tokio::test]
 async fn revocation_ends_the_family_and_ignores_unknown_tokens() {
-    let provider = TestProvider::builder()
-        .refresh_tokens(true)
-        .start()
-        .await
-        .expect("started");
+    let provider = TestProvider::builder().refresh_tokens(true).start().await.expect("started");
     let (_, token) = redeem(&provider, &code(&provider, &[]).await, VERIFIER).await;
     let basic = format!("Basic {}", BASE64_STANDARD.encode("app:app-secret"));
     let headers = [FORM, ("authorization", &*basic)];
     for value in ["unknown", token["refresh_token"].as_str().expect("a token")] {
         let body = encode(&[("token", value)]);
-        let reply = send(&provider, "POST", "/revoke", &headers, body)
-            .await
-            .expect("an answer");
+        let reply = send(&provider, "POST", "/revoke", &headers, body).await.expect("an answer");
         assert_eq!(reply.status(), 200);
     }
     assert_eq!(refresh(&provider, &token).await.0, 400);
@@ -298,11 +247,7 @@ async fn revocation_ends_the_family_and_ignores_unknown_tokens() {
 async fn rotation_replaces_every_key() {
     let provider = TestProvider::start().await.expect("started");
     let kids = |provider: &TestProvider| -> Vec<String> {
-        provider
-            .published_keys()
-            .iter()
-            .map(|key| key.kid().to_owned())
-            .collect()
+        provider.published_keys().iter().map(|key| key.kid().to_owned()).collect()
     };
     let before = kids(&provider);
     assert_eq!(before.len(), 3);
@@ -318,39 +263,22 @@ async fn rotation_replaces_every_key() {
     provider.set_signing_alg(SigningAlg::Es384);
     assert_eq!(provider.published_keys().len(), 4);
 
-    let document = send(
-        &provider,
-        "GET",
-        "/.well-known/openid-configuration",
-        &[],
-        String::new(),
-    );
+    let document = send(&provider, "GET", "/.well-known/openid-configuration", &[], String::new());
     let document = document.await.expect("an answer");
     let document: Value = serde_json::from_slice(document.body()).expect("JSON");
     assert_eq!(document["issuer"], provider.issuer());
-    let jwks = document["jwks_uri"]
-        .as_str()
-        .expect("a URI")
-        .replace(provider.issuer(), "");
-    let jwks = send(&provider, "GET", &jwks, &[], String::new())
-        .await
-        .expect("an answer");
+    let jwks = document["jwks_uri"].as_str().expect("a URI").replace(provider.issuer(), "");
+    let jwks = send(&provider, "GET", &jwks, &[], String::new()).await.expect("an answer");
     let jwks: Value = serde_json::from_slice(jwks.body()).expect("JSON");
     assert_eq!(jwks["keys"].as_array().map(Vec::len), Some(4));
 }
 
 #[tokio::test]
 async fn a_browser_chooses_once_and_is_remembered_until_logout() {
-    let provider = TestProvider::builder()
-        .auto_sign_in(None)
-        .start()
-        .await
-        .expect("started");
+    let provider = TestProvider::builder().auto_sign_in(None).start().await.expect("started");
     let url = url(&provider, &[]);
     let path = url.replace(provider.issuer(), "");
-    let page = send(&provider, "GET", &path, &[], String::new())
-        .await
-        .expect("an answer");
+    let page = send(&provider, "GET", &path, &[], String::new()).await.expect("an answer");
     let page = String::from_utf8(page.body().to_vec()).expect("UTF-8");
     for user in ["alice", "bob", "mallory", "deny"] {
         assert!(page.contains(&format!("data-user=\"{user}\"")), "{user}");
@@ -358,24 +286,14 @@ async fn a_browser_chooses_once_and_is_remembered_until_logout() {
     let (_, query) = path.split_once('?').expect("a query");
 
     let denied = encode(&[("request", query), ("user", "deny")]);
-    let reply = send(&provider, "POST", "/choose", &[FORM], denied)
-        .await
-        .expect("an answer");
+    let reply = send(&provider, "POST", "/choose", &[FORM], denied).await.expect("an answer");
     let location = reply.headers()["location"].to_str().expect("ASCII");
-    assert_eq!(
-        parameter(location, "error").as_deref(),
-        Some("access_denied")
-    );
+    assert_eq!(parameter(location, "error").as_deref(), Some("access_denied"));
 
     let bob = encode(&[("request", query), ("user", "bob")]);
-    let reply = send(&provider, "POST", "/choose", &[FORM], bob)
-        .await
-        .expect("an answer");
+    let reply = send(&provider, "POST", "/choose", &[FORM], bob).await.expect("an answer");
     let cookie = reply.headers()["set-cookie"].to_str().expect("ASCII");
-    assert!(
-        cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"),
-        "{cookie}"
-    );
+    assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{cookie}");
     let cookie = cookie.split(';').next().expect("a pair").to_owned();
     let jar = [("cookie", &*cookie)];
     let location = reply.headers()["location"].to_str().expect("ASCII");
@@ -385,18 +303,14 @@ async fn a_browser_chooses_once_and_is_remembered_until_logout() {
 
     // The second login asks nothing and belongs to the same session.
     let quiet = format!("{path}&prompt=none");
-    let reply = send(&provider, "GET", &quiet, &jar, String::new())
-        .await
-        .expect("an answer");
+    let reply = send(&provider, "GET", &quiet, &jar, String::new()).await.expect("an answer");
     let location = reply.headers()["location"].to_str().expect("ASCII");
     let code = parameter(location, "code").expect("a code");
     let (_, second) = redeem(&provider, &code, VERIFIER).await;
     assert_eq!(part(&first, 1)["sid"], part(&second, 1)["sid"]);
     for switch in ["&prompt=select_account", "&prompt=login", "&max_age=0"] {
         let path = format!("{path}{switch}");
-        let reply = send(&provider, "GET", &path, &jar, String::new())
-            .await
-            .expect("an answer");
+        let reply = send(&provider, "GET", &path, &jar, String::new()).await.expect("an answer");
         assert_eq!(reply.status(), 200, "{switch}");
     }
 
@@ -408,21 +322,11 @@ async fn a_browser_chooses_once_and_is_remembered_until_logout() {
         ("state", "x"),
     ]);
     let logout = format!("/end_session?{logout}");
-    let reply = send(&provider, "GET", &logout, &jar, String::new())
-        .await
-        .expect("an answer");
-    assert_eq!(
-        reply.headers()["location"],
-        "http://localhost:9/bye?state=x"
-    );
-    let reply = send(&provider, "GET", &quiet, &jar, String::new())
-        .await
-        .expect("an answer");
+    let reply = send(&provider, "GET", &logout, &jar, String::new()).await.expect("an answer");
+    assert_eq!(reply.headers()["location"], "http://localhost:9/bye?state=x");
+    let reply = send(&provider, "GET", &quiet, &jar, String::new()).await.expect("an answer");
     let location = reply.headers()["location"].to_str().expect("ASCII");
-    assert_eq!(
-        parameter(location, "error").as_deref(),
-        Some("login_required")
-    );
+    assert_eq!(parameter(location, "error").as_deref(), Some("login_required"));
 }
 
 #[tokio::test]
@@ -437,16 +341,11 @@ async fn unknown_clients_and_addresses_get_a_page_not_a_redirect() {
         ("redirect_uri", ""),
     ];
     for extra in table {
-        let error = provider
-            .authorize(&url(&provider, &[extra]))
-            .await
-            .expect_err("a page");
+        let error = provider.authorize(&url(&provider, &[extra])).await.expect_err("a page");
         assert!(error.to_string().contains("400"), "{extra:?}: {error}");
     }
     let logout = "/end_session?client_id=app&post_logout_redirect_uri=https://evil.example/";
-    let reply = send(&provider, "GET", logout, &[], String::new())
-        .await
-        .expect("an answer");
+    let reply = send(&provider, "GET", logout, &[], String::new()).await.expect("an answer");
     assert_eq!(reply.status(), 200);
 }
 
@@ -454,31 +353,18 @@ async fn unknown_clients_and_addresses_get_a_page_not_a_redirect() {
 async fn form_post_carries_the_same_response() {
     let provider = TestProvider::start().await.expect("started");
     let url = url(&provider, &[("response_mode", "form_post")]);
-    let form = provider
-        .authorize_form_as(&url, "bob")
-        .await
-        .expect("a form");
+    let form = provider.authorize_form_as(&url, "bob").await.expect("a form");
     assert_eq!(form.action, CALLBACK);
     let names: Vec<&str> = form.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["code", "state", "iss"]);
-    let denied = provider
-        .authorize_form_as(&url, "deny")
-        .await
-        .expect("a form");
-    assert_eq!(
-        denied.fields[0],
-        ("error".to_owned(), "access_denied".to_owned())
-    );
+    let denied = provider.authorize_form_as(&url, "deny").await.expect("a form");
+    assert_eq!(denied.fields[0], ("error".to_owned(), "access_denied".to_owned()));
 }
 
 #[tokio::test]
 async fn client_authentication_is_one_configured_method() {
     let provider = TestProvider::start().await.expect("started");
-    let public = TestProvider::builder()
-        .public_client()
-        .start()
-        .await
-        .expect("started");
+    let public = TestProvider::builder().public_client().start().await.expect("started");
     let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
     let (good, bad) = (basic("app:app-secret"), basic("app:wrong"));
     let post = [("client_id", "app"), ("client_secret", "app-secret")];
@@ -525,10 +411,7 @@ async fn id_tokens_lie_on_demand() {
         let signature = jwt.rsplit('.').next().expect("a part");
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64url");
         // DER drops or adds leading zeros.
-        assert!(
-            signature.len().abs_diff(len) <= if len == 70 { 2 } else { 0 },
-            "{alg}"
-        );
+        assert!(signature.len().abs_diff(len) <= if len == 70 { 2 } else { 0 }, "{alg}");
     }
     provider.on_id_token(|draft| draft.raw = Some("raw".to_owned()));
     provider.on_token_response(|response| {
@@ -551,10 +434,7 @@ async fn endpoints_misbehave_on_demand_and_still_count() {
         headers.insert("retry-after", http::HeaderValue::from_static("9"));
     });
     let reply = ask().await.expect("an answer");
-    assert_eq!(
-        (reply.status().as_u16(), &reply.body()[..]),
-        (503, &b"{}"[..])
-    );
+    assert_eq!((reply.status().as_u16(), &reply.body()[..]), (503, &b"{}"[..]));
     assert_eq!(reply.headers()["retry-after"], "9");
     let to = "http://localhost:1/".to_owned();
     provider.set_behaviour(Endpoint::Jwks, Behaviour::Redirect { code: 307, to });
@@ -563,12 +443,8 @@ async fn endpoints_misbehave_on_demand_and_still_count() {
         provider.set_behaviour(Endpoint::Jwks, behaviour);
         assert!(ask().await.is_err());
     }
-    let stuck = [
-        Behaviour::Drip,
-        Behaviour::Endless,
-        Behaviour::Hang,
-        Behaviour::HugeContentLength,
-    ];
+    let stuck =
+        [Behaviour::Drip, Behaviour::Endless, Behaviour::Hang, Behaviour::HugeContentLength];
     for behaviour in stuck {
         provider.set_behaviour(Endpoint::Jwks, behaviour.clone());
         let wait = tokio::time::timeout(Duration::from_millis(50), ask()).await;
@@ -588,16 +464,8 @@ async fn a_stopped_provider_gives_its_port_back() {
     let address = provider.address();
     provider.stop().await;
     assert!(provider.authorize(&url(&provider, &[])).await.is_err());
-    let again = TestProvider::builder()
-        .listen(address)
-        .start()
-        .await
-        .expect("started");
-    let error = TestProvider::builder()
-        .listen(address)
-        .start()
-        .await
-        .expect_err("taken");
+    let again = TestProvider::builder().listen(address).start().await.expect("started");
+    let error = TestProvider::builder().listen(address).start().await.expect_err("taken");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     assert_eq!(again.issuer(), provider.issuer());
     assert!(again.authorize(&url(&again, &[])).await.is_ok());
@@ -611,22 +479,13 @@ async fn issuers_keep_their_path_and_slash() {
         let expected = format!("http://localhost:{}{path}", provider.address().port());
         assert_eq!(provider.issuer(), expected);
         let path = format!("{base}/.well-known/openid-configuration");
-        let reply = send(&provider, "GET", &path, &[], String::new())
-            .await
-            .expect("an answer");
+        let reply = send(&provider, "GET", &path, &[], String::new()).await.expect("an answer");
         let document: Value = serde_json::from_slice(reply.body()).expect("JSON");
         assert_eq!(document["issuer"], expected);
         let token = document["token_endpoint"].as_str().expect("a URI");
         assert!(token.ends_with(&format!("{base}/token")) && !token.contains("//token"));
     }
     for path in ["/a/../b", "/ä", "/a?b", "/a b"] {
-        assert!(
-            TestProvider::builder()
-                .issuer_path(path)
-                .start()
-                .await
-                .is_err(),
-            "{path}"
-        );
+        assert!(TestProvider::builder().issuer_path(path).start().await.is_err(), "{path}");
     }
 }

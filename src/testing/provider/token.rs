@@ -46,10 +46,7 @@ pub(super) fn revoke(inner: &Inner, request: &RecordedRequest) -> Response<Bytes
     match token {
         Ok(token) => {
             let mut state = inner.state();
-            let grant = state
-                .refresh
-                .get(token)
-                .map(|refresh| refresh.grant.clone());
+            let grant = state.refresh.get(token).map(|refresh| refresh.grant.clone());
             if let Some(grant) = grant {
                 state.revoke_family(&grant);
             }
@@ -77,27 +74,18 @@ struct Refusal {
 
 impl Refusal {
     fn new(code: &'static str, description: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            code,
-            description: description.into(),
-        }
+        Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
     }
 
     fn client(description: &str) -> Self {
-        Self {
-            status: StatusCode::UNAUTHORIZED,
-            ..Self::new("invalid_client", description)
-        }
+        Self { status: StatusCode::UNAUTHORIZED, ..Self::new("invalid_client", description) }
     }
 
     fn into_reply(self) -> Response<Bytes> {
         let mut reply = endpoints::error(self.status, self.code, &self.description);
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Basic realm=\"test provider\"");
-            reply
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
+            reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         reply
     }
@@ -111,19 +99,13 @@ fn required<'a>(request: &'a RecordedRequest, name: &str) -> Result<&'a str, Ref
 /// RFC 6749 2.3: exactly one method, and one that is configured.
 fn authenticate(config: &Config, request: &RecordedRequest) -> Result<(), Refusal> {
     if let Some(name) = record::duplicate(&request.form) {
-        return Err(Refusal::new(
-            "invalid_request",
-            format!("{name} occurs twice"),
-        ));
+        return Err(Refusal::new("invalid_request", format!("{name} occurs twice")));
     }
     let id = request.form_value("client_id");
     let secret = request.form_value("client_secret");
     let (method, id, secret) = match (request.header("authorization"), secret) {
         (Some(_), Some(_)) => {
-            return Err(Refusal::new(
-                "invalid_request",
-                "two ways of authentication",
-            ));
+            return Err(Refusal::new("invalid_request", "two ways of authentication"));
         }
         (Some(_), None) => {
             let (user, password) = request
@@ -134,17 +116,11 @@ fn authenticate(config: &Config, request: &RecordedRequest) -> Result<(), Refusa
             }
             (AuthMethod::Basic, Some(user), Some(password))
         }
-        (None, Some(secret)) => (
-            AuthMethod::Post,
-            id.map(str::to_owned),
-            Some(secret.to_owned()),
-        ),
+        (None, Some(secret)) => (AuthMethod::Post, id.map(str::to_owned), Some(secret.to_owned())),
         (None, None) => (AuthMethod::None, id.map(str::to_owned), None),
     };
     if !config.methods().contains(&method) {
-        return Err(Refusal::client(
-            "this authentication method is not accepted",
-        ));
+        return Err(Refusal::client("this authentication method is not accepted"));
     }
     // A client without a secret that may use basic sends an empty password, if any.
     let expected = match method {
@@ -173,37 +149,23 @@ fn redeem(inner: &Inner, request: &RecordedRequest) -> Result<Granted, Refusal> 
         // RFC 6749 4.1.2: revoke what the first redemption got.
         state.counts.double_redemptions += 1;
         state.revoke_family(&known.grant);
-        return Err(Refusal::new(
-            "invalid_grant",
-            "the code was redeemed before",
-        ));
+        return Err(Refusal::new("invalid_grant", "the code was redeemed before"));
     }
     if now.since(known.issued) > CODE_LIFETIME {
         return Err(Refusal::new("invalid_grant", "the code has expired"));
     }
     if request.form_value("redirect_uri") != Some(&*known.redirect_uri) {
-        return Err(Refusal::new(
-            "invalid_grant",
-            "another redirect_uri than before",
-        ));
+        return Err(Refusal::new("invalid_grant", "another redirect_uri than before"));
     }
     if !inner.config.lenient_pkce {
         let verifier = required(request, "code_verifier")?;
         let well_formed = (43..=128).contains(&verifier.len())
-            && verifier
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+            && verifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
         if !well_formed || known.challenge.as_deref() != Some(&*encoding::s256(verifier)) {
-            return Err(Refusal::new(
-                "invalid_grant",
-                "the code_verifier does not match",
-            ));
+            return Err(Refusal::new("invalid_grant", "the code_verifier does not match"));
         }
     }
-    Ok(Granted {
-        grant: known.grant,
-        refreshed_scope: None,
-    })
+    Ok(Granted { grant: known.grant, refreshed_scope: None })
 }
 
 fn refresh(inner: &Inner, request: &RecordedRequest) -> Result<Granted, Refusal> {
@@ -218,16 +180,10 @@ fn refresh(inner: &Inner, request: &RecordedRequest) -> Result<Granted, Refusal>
         // RFC 9700 4.14.2: a used token that comes back was stolen from somebody.
         state.counts.refresh_reuses += 1;
         state.revoke_family(&grant);
-        return Err(Refusal::new(
-            "invalid_grant",
-            "the refresh token was used before",
-        ));
+        return Err(Refusal::new("invalid_grant", "the refresh token was used before"));
     }
     if state.is_revoked(&grant) {
-        return Err(Refusal::new(
-            "invalid_grant",
-            "the refresh token was revoked",
-        ));
+        return Err(Refusal::new("invalid_grant", "the refresh token was revoked"));
     }
     let refreshed_scope = Some(grant.scope.clone());
     if let Some(scope) = request.form_value("scope") {
@@ -238,18 +194,12 @@ fn refresh(inner: &Inner, request: &RecordedRequest) -> Result<Granted, Refusal>
     }
     // OIDC Core 12.2: a refreshed ID Token should have no nonce.
     grant.nonce = None;
-    Ok(Granted {
-        grant,
-        refreshed_scope,
-    })
+    Ok(Granted { grant, refreshed_scope })
 }
 
 /// Issues the tokens of a grant.
 fn issue(inner: &Inner, granted: Granted) -> Response<Bytes> {
-    let Granted {
-        grant,
-        refreshed_scope,
-    } = granted;
+    let Granted { grant, refreshed_scope } = granted;
     let refreshed = refreshed_scope.is_some();
     let config = &inner.config;
     let access = encoding::random_token(24);
@@ -270,9 +220,7 @@ fn issue(inner: &Inner, granted: Granted) -> Response<Bytes> {
             response.insert("refresh_token".to_owned(), json!(refresh));
             let mut grant = grant.clone();
             grant.scope = refreshed_scope.unwrap_or(grant.scope);
-            state
-                .refresh
-                .insert(refresh, Refresh { grant, used: false });
+            state.refresh.insert(refresh, Refresh { grant, used: false });
         }
         state.access.insert(access, Access { grant, expires });
     }
@@ -316,12 +264,7 @@ fn draft(
             claims.insert(name.to_owned(), Value::from(value.as_str()));
         }
     }
-    Some(IdTokenDraft::new(
-        state.ring.keys.clone(),
-        key.clone(),
-        claims,
-        refreshed,
-    ))
+    Some(IdTokenDraft::new(state.ring.keys.clone(), key.clone(), claims, refreshed))
 }
 
 /// How long a code is good for.

@@ -1,0 +1,10 @@
+//! The manual: defaults, attacks, operation.
+
+#[doc = include_str!("docs/defaults.md")]
+pub mod defaults {}
+
+#[doc = include_str!("docs/attacks.md")]
+pub mod attacks {}
+
+#[doc = include_str!("docs/operation.md")]
+pub mod operation {}
