@@ -134,7 +134,7 @@ struct Key {
 #[derive(Debug)]
 pub(crate) struct Keys(Vec<Key>);
 
-/// More keys than any provider publishes; the rest is not read.
+/// More usable keys than any provider publishes; the rest is not read.
 const MAX_KEYS: usize = 64;
 /// How many keys are tried for a token that names none.
 const MAX_CANDIDATES: usize = 8;
@@ -149,8 +149,8 @@ impl Keys {
         let entries = set.get("keys")?.as_array()?;
         let keys: Vec<Key> = entries
             .iter()
-            .take(MAX_KEYS)
             .filter_map(|entry| Key::parse(entry.as_object()?))
+            .take(MAX_KEYS)
             .collect();
         (!keys.is_empty()).then_some(Self(keys))
     }
