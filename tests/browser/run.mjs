@@ -16,6 +16,7 @@ const { values: args } = parseArgs({
     provider: { type: 'string', default: 'in-process' },
     control: { type: 'string' },
     out: { type: 'string', default: 'out' },
+    answers: { type: 'boolean' },
     'expiry-seconds': { type: 'string' },
     repeat: { type: 'string', default: '1' },
     chromium: { type: 'string', default: '/usr/bin/chromium' },
@@ -39,6 +40,7 @@ const test = {
   provider: args.provider,
   control: args.control,
   out: path.resolve(args.out),
+  answers: args.answers,
   expirySeconds: args['expiry-seconds'] && Number(args['expiry-seconds']),
 };
 await mkdir(test.out, { recursive: true });

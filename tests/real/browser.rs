@@ -3,7 +3,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use axum::http::Method;
+use axum::routing::get;
+use tower_pkce_auth::StoreErrorKind;
+
 use crate::parts::{Dashboard, Provider, root};
+use crate::pods::Kept;
+use crate::support::{World, navigation};
 
 /// Where the screenshots of every page are kept, light, dark and narrow.
 fn screenshots(name: &str) -> PathBuf {
@@ -11,10 +17,14 @@ fn screenshots(name: &str) -> PathBuf {
 }
 
 fn run(dashboard: &Dashboard, provider: Option<&Provider>, out: &str, arguments: &[&str]) {
+    drive(&dashboard.origin, provider, out, arguments);
+}
+
+fn drive(base: &str, provider: Option<&Provider>, out: &str, arguments: &[&str]) {
     let mut command = Command::new("node");
     command
         .arg(root().join("tests/browser/run.mjs"))
-        .args(["--base", &dashboard.origin])
+        .args(["--base", base])
         .arg("--out")
         .arg(screenshots(out))
         .args(arguments);
@@ -70,4 +80,39 @@ async fn chromium_in_two_tabs_20_of_20_and_login_csrf_0_of_20() {
         let arguments = ["--scenario", scenario, "--repeat", "20"];
         run(&dashboard, Some(&provider), scenario, &arguments);
     }
+}
+
+/// The pages that a browser cannot bring about by itself: a request of another site, a store that
+/// is away. They are made by the layer, and shown to the browser with the headers they came with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node.js and Chromium: scripts/test"]
+async fn chromium_shows_the_pages_that_need_trouble() {
+    let world = World::new().await;
+    let (app, store) = Kept::StoredShared.pod(&world, |builder| builder);
+    let mut browser = world.browser(&app, "alice");
+    browser.sign_in("/").await;
+    let mut cross_site = navigation(Method::POST, "/transfer");
+    cross_site.headers_mut().insert("sec-fetch-site", "cross-site".parse().unwrap());
+    let forbidden = browser.send(cross_site).await;
+    store.fail(StoreErrorKind::Unavailable);
+    let unavailable = browser.get("/").await;
+    let here_only = browser.post("/auth/logout").await;
+
+    let answers = [forbidden, unavailable, here_only];
+    let names: Vec<_> = answers.iter().map(|answer| answer.page().unwrap().to_owned()).collect();
+    assert_eq!(names, ["forbidden", "unavailable", "signed-out-here-only"]);
+    let mut server = axum::Router::new().route("/answers", get(async move || axum::Json(names)));
+    for answer in answers {
+        let path = format!("/answers/{}", answer.page().unwrap());
+        let shown = (answer.headers, answer.body);
+        server = server.route(&path, get(async move || shown));
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, server).await });
+    tokio::task::spawn_blocking(move || {
+        drive(&base, None, "answers", &["--scenario", "answers", "--answers"]);
+    })
+    .await
+    .unwrap();
 }

@@ -4,6 +4,8 @@
 
 mod browser;
 mod parts;
+#[path = "../support/pods.rs"]
+mod pods;
 mod provider;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,6 @@
 // The scenarios, in the order of `--scenario all`.
 
+import * as answers from './answers.mjs';
 import * as backButton from './back-button.mjs';
 import * as callbackOfAnother from './callback-before-session-lost.mjs';
 import * as cookiesBlocked from './cookies-blocked.mjs';
@@ -28,4 +29,5 @@ export const SCENARIOS = new Map([
   ['cookies-blocked', cookiesBlocked],
   ['expiry', expiry],
   ['screenshots', screenshots],
+  ['answers', answers],
 ]);

@@ -15,15 +15,17 @@ const OURS = [
   'unavailable', 'bad-request',
 ];
 
-export async function run({ base, control, out, newPerson }) {
+/** Takes a picture of a page in light, in dark and narrow; `tooWide` notes what a narrow window cannot hold. */
+export function camera(out) {
   const shots = [];
   const tooWide = [];
   const shoot = async (page, name) => {
     for (const colorScheme of ['light', 'dark']) {
-      await page.emulateMedia({ colorScheme });
+      // Without motion, or the picture shows colours half-way between the two.
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       await page.screenshot({ path: path.join(out, `${name}-${colorScheme}.png`), fullPage: true });
     }
-    await page.emulateMedia({ colorScheme: 'light' });
+    await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' });
     await page.setViewportSize(NARROW);
     await page.screenshot({ path: path.join(out, `${name}-narrow.png`), fullPage: true });
     const width = await page.evaluate(() => document.documentElement.scrollWidth);
@@ -31,6 +33,11 @@ export async function run({ base, control, out, newPerson }) {
     await page.setViewportSize(WIDE);
     shots.push(name);
   };
+  return { shoot, shots, tooWide };
+}
+
+export async function run({ base, control, out, newPerson }) {
+  const { shoot, shots, tooWide } = camera(out);
   const newPage = async () => (await newPerson()).newPage();
 
   for (const visit of [everyday, refused, nonsense, withoutSession, withoutCookies]) await visit(await newPage(), base, shoot);
