@@ -31,6 +31,7 @@ mod flow;
 mod respond;
 
 // Floor 5: tower.
+mod after;
 mod builder;
 mod future;
 mod layer;

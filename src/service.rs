@@ -10,10 +10,11 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::access::{self, Kind};
+use crate::after::After;
 use crate::csrf;
 use crate::error::AuthError;
 use crate::flow::{self, Core, deny};
-use crate::future::{After, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::headers;
 use crate::identity::Identity;
 use crate::paths::{Class, Paths};

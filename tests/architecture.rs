@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["oidc"],
     &["identity", "pending", "session"],
     &["access", "csrf", "flow", "respond"],
-    &["builder", "future", "layer", "service"],
+    &["after", "builder", "future", "layer", "service"],
     &["axum", "manual", "testing"],
 ];
 

@@ -9,6 +9,7 @@ pub(crate) mod deny;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod params;
+mod sign_in;
 pub(crate) mod status;
 
 use std::future::Future;

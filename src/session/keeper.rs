@@ -1,4 +1,7 @@
-//! The keeper of sessions: finds, judges, makes, prolongs and ends them.
+//! The keeper of sessions: finds, judges and prolongs them.
+//!
+//! It makes them in [`super::establish`], ends them in [`super::end`] and changes stored records in
+//! [`super::stored`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +12,14 @@ use http::{HeaderMap, HeaderValue};
 
 use super::cache::{Cache, Opened, StoredAt};
 use super::chunk::{Held, Presented, split};
-use super::revocation::{Counter, Revocation, Target};
-use super::{Lifetimes, Record, SessionRef, Sessions, Tokens};
+use super::revocation::Revocation;
+use super::{Lifetimes, Record, Sessions};
 use crate::clock::{Clock, UnixTime};
-use crate::cookies::{Cookies, MAX_CHUNKS, Own};
+use crate::cookies::{Cookies, Own};
 use crate::error::{AuthError, ErrorKind};
 use crate::identity::Identity;
 use crate::seal::{Purpose, Sealer};
-use crate::secret::{SecretBytes, base64url, from_base64url, random};
+use crate::secret::{SecretBytes, base64url};
 use crate::store::{Key, Store, StoreError};
 
 /// What a request says of a session.
@@ -40,22 +43,6 @@ pub(crate) struct Live {
     pub(crate) set_cookies: Vec<HeaderValue>,
 }
 
-/// What a completed login says.
-pub(crate) struct Login {
-    pub(crate) subject: String,
-    pub(crate) sid: Option<String>,
-    pub(crate) acr: Option<String>,
-    pub(crate) auth_time: Option<UnixTime>,
-    pub(crate) claims: serde_json::Map<String, serde_json::Value>,
-    /// When the provider wants the session to be over.
-    pub(crate) session_expiry: Option<UnixTime>,
-    /// The counter as noted when the login began.
-    pub(crate) begun: Option<Counter>,
-    pub(crate) id_token: String,
-    pub(crate) nonce: String,
-    pub(crate) refresh: Option<super::Refresh>,
-}
-
 /// How the keeper is set up.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -69,23 +56,21 @@ pub(crate) struct Settings {
     pub(crate) cache_capacity: usize,
 }
 
-/// Finds, judges, makes, prolongs and ends sessions.
+/// Keeps the sessions of one layer.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    settings: Settings,
+    pub(super) settings: Settings,
     /// Where stored sessions lie, if they can.
-    store: Option<Arc<dyn Store>>,
-    revocation: Revocation,
-    sealer: Sealer,
-    cookies: Arc<Cookies>,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Option<Arc<dyn Store>>,
+    pub(super) revocation: Revocation,
+    pub(super) sealer: Sealer,
+    pub(super) cookies: Arc<Cookies>,
+    pub(super) clock: Arc<dyn Clock>,
     cache: Cache,
 }
 
 /// A session is prolonged at most this often.
-const TOUCH: Duration = Duration::from_secs(60);
-/// A logout hint that is larger does not fit into a cookie beside its seal, nor into a URL.
-const MAX_HINT: usize = 3_500;
+pub(super) const TOUCH: Duration = Duration::from_secs(60);
 
 impl Keeper {
     pub(crate) fn new(
@@ -196,13 +181,13 @@ impl Keeper {
         Ok(opened)
     }
 
-    fn open_sealed(&self, sealed: &[u8], now: UnixTime) -> Option<Record> {
+    pub(super) fn open_sealed(&self, sealed: &[u8], now: UnixTime) -> Option<Record> {
         let name = self.cookies.name(Own::Session(0));
         let plain = self.sealer.open(Purpose::SessionCookie, name.as_bytes(), now, sealed).ok()?;
         Record::decode(&plain)
     }
 
-    fn open_stored(
+    pub(super) fn open_stored(
         &self,
         key: Key,
         seal: SecretBytes<32>,
@@ -217,7 +202,7 @@ impl Keeper {
         Some(self.opened(record, Some(StoredAt { key, seal, value })))
     }
 
-    fn opened(&self, record: Record, stored: Option<StoredAt>) -> Opened {
+    pub(super) fn opened(&self, record: Record, stored: Option<StoredAt>) -> Opened {
         let marks = self.revocation.keys(
             &record.id,
             &record.issuer,
@@ -304,190 +289,16 @@ impl Keeper {
         }
     }
 
-    /// Makes the session of a completed login, with a new id.
-    ///
-    /// # Errors
-    ///
-    /// `SignedOutMeanwhile` if a logout arrived while the login was under way,
-    /// `SessionTooLarge`, or `StoreUnavailable`; no session exists then.
-    pub(crate) async fn establish(
+    pub(super) fn sealed_cookies(
         &self,
-        login: Login,
-        headers: &HeaderMap,
-    ) -> Result<Vec<HeaderValue>, AuthError> {
-        let now = self.clock.now();
-        let id: [u8; 16] = random();
-        let issuer = self.settings.issuer.clone();
-        if login.begun.is_none() {
-            // The store had no room for the counter when the login began; it may have now. Without
-            // one the session is of no incarnation, and ends when one appears.
-            let _ = self.revocation.counter().await;
-        }
-        let keys = self.revocation.keys(&id, &issuer, &login.subject, login.sid.as_deref());
-        let marks = self.revocation.marks(&keys).await.map_err(|error| unavailable(&error))?;
-        if !marks.predate(login.begun) {
-            return Err(AuthError::new(ErrorKind::SignedOutMeanwhile, "marked"));
-        }
-        let mut absolute_end = now + self.settings.lifetimes.absolute;
-        if let Some(expiry) = login.session_expiry {
-            absolute_end = absolute_end.min(expiry);
-        }
-        let mut record = Record {
-            id,
-            issuer,
-            subject: login.subject,
-            sid: login.sid,
-            acr: login.acr,
-            auth_time: login.auth_time,
-            claims: serde_json::Value::Object(login.claims).to_string(),
-            created: now,
-            absolute_end,
-            last_seen: now,
-            baseline: marks.baseline,
-            tokens: None,
-        };
-        let lifetime = absolute_end.since(now);
-        let (mut set_cookies, hint) = match (self.settings.kind, &self.store) {
-            (Sessions::Stored, Some(store)) => {
-                record.tokens = Some(Tokens {
-                    id: Some(login.id_token),
-                    nonce: Some(login.nonce),
-                    refresh: login.refresh,
-                });
-                let seal = SecretBytes::<32>::random();
-                let key = self.session_key(&id);
-                let value = self.seal_record(&key, &seal, &record);
-                let ttl = self.ttl(&record, now);
-                let inserted = store.insert(&key, value, ttl).await;
-                match inserted {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        return Err(AuthError::new(ErrorKind::StoreUnavailable, "id_taken"));
-                    }
-                    Err(error) => return Err(unavailable(&error)),
-                }
-                let text = base64url([&id[..], seal.expose()].concat());
-                (vec![self.cookies.set(Own::Session(0), &format!("v1.{text}"), lifetime)], None)
-            }
-            _ => {
-                let cookies = self.sealed_cookies(&record, now).ok_or_else(|| {
-                    AuthError::new(ErrorKind::SessionTooLarge, "cookies")
-                        .with_hint("keep sessions in a store, or allow fewer claims")
-                })?;
-                (cookies, Some(self.hint_cookie(&id, &login.id_token, absolute_end, now)))
-            }
-        };
-        // Chunks of an older, longer session would only be carried along.
-        let written = set_cookies.len();
-        for (own, _) in self.cookies.read(headers) {
-            if let Own::Session(chunk) = own
-                && chunk > 0
-                && (chunk >= written || self.settings.kind == Sessions::Stored)
-            {
-                set_cookies.push(self.cookies.remove(own));
-            }
-        }
-        set_cookies.extend(hint);
-        Ok(set_cookies)
-    }
-
-    /// Ends a session everywhere it can be presented.
-    pub(crate) async fn end(&self, session: &SessionRef) -> Result<(), StoreError> {
-        if let (true, Some(store)) = (session.stored, &self.store) {
-            store.take(&self.session_key(&session.id)).await?;
-            return Ok(());
-        }
-        let ttl = session.ends.since(self.clock.now()) + TOUCH;
-        self.revocation.mark(Target::Session(&session.id), ttl).await
-    }
-
-    /// Returns what a browser claims to hold, without asking the store: enough to end it later.
-    pub(crate) fn claimed(&self, headers: &HeaderMap) -> Vec<SessionRef> {
-        let now = self.clock.now();
-        let (candidates, _) = Presented::read(&self.cookies, headers);
-        let held = candidates.into_iter().flatten().filter_map(|presented| presented.decode());
-        held.filter_map(|held| match held {
-            // 128 random bits name a stored session; whoever knows them holds it.
-            Held::Stored { id, .. } => {
-                Some(SessionRef { id, stored: true, ends: now + self.settings.lifetimes.absolute })
-            }
-            Held::Sealed(sealed) => {
-                let record = self.open_sealed(&sealed, now)?;
-                Some(SessionRef { id: record.id, stored: false, ends: record.absolute_end })
-            }
-        })
-        .collect()
-    }
-
-    /// Returns the `Set-Cookie` values that remove every session cookie of a request, and the note
-    /// of a completed login with them.
-    pub(crate) fn clear(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
-        let mut present = [false; MAX_CHUNKS];
-        let mut notice = false;
-        for (own, _) in self.cookies.read(headers) {
-            match own {
-                Own::Session(chunk) => present[chunk] = true,
-                Own::Notice => notice = true,
-                _ => {}
-            }
-        }
-        let chunks = present.iter().enumerate().filter(|(_, present)| **present);
-        let mut removals: Vec<_> =
-            chunks.map(|(chunk, _)| self.cookies.remove(Own::Session(chunk))).collect();
-        if notice {
-            removals.push(self.cookies.remove(Own::Notice));
-        }
-        removals
-    }
-
-    /// Returns the ID token kept for the provider's logout, if this session has one.
-    pub(crate) fn id_token(&self, opened: &Opened, headers: &HeaderMap) -> Option<String> {
-        if let Some(tokens) = &opened.record.tokens {
-            // A longer URL is refused by servers; the provider knows the client by its id then.
-            return tokens.id.clone().filter(|id_token| id_token.len() <= MAX_HINT);
-        }
-        let now = self.clock.now();
-        let context = self.hint_context(&opened.record.id);
-        self.cookies.read(headers).find_map(|(own, value)| {
-            if own != Own::LogoutHint {
-                return None;
-            }
-            let sealed = from_base64url(value)?;
-            let plain = self.sealer.open(Purpose::LogoutHint, &context, now, &sealed).ok()?;
-            String::from_utf8(plain).ok()
-        })
-    }
-
-    fn hint_cookie(
-        &self,
-        id: &[u8; 16],
-        id_token: &str,
-        end: UnixTime,
+        record: &Record,
         now: UnixTime,
-    ) -> HeaderValue {
-        let context = self.hint_context(id);
-        let sealed = self.sealer.seal(Purpose::LogoutHint, &context, end, id_token.as_bytes());
-        let text = base64url(sealed);
-        let fits = id_token.len() <= MAX_HINT && text.len() <= 3_800;
-        // An older hint must not stay behind: it would speak of another session.
-        if fits {
-            self.cookies.set(Own::LogoutHint, &text, end.since(now))
-        } else {
-            self.cookies.remove(Own::LogoutHint)
-        }
-    }
-
-    fn hint_context(&self, id: &[u8; 16]) -> Vec<u8> {
-        let name = self.cookies.name(Own::LogoutHint);
-        [name.as_bytes(), b"\0", id].concat()
-    }
-
-    fn sealed_cookies(&self, record: &Record, now: UnixTime) -> Option<Vec<HeaderValue>> {
+    ) -> Option<Vec<HeaderValue>> {
         let values = self.sealed_values(record)?;
         Some(self.chunk_cookies(&values, record.absolute_end, now))
     }
 
-    fn sealed_values(&self, record: &Record) -> Option<Vec<String>> {
+    pub(super) fn sealed_values(&self, record: &Record) -> Option<Vec<String>> {
         let name = self.cookies.name(Own::Session(0));
         let sealed = self.sealer.seal(
             Purpose::SessionCookie,
@@ -498,80 +309,19 @@ impl Keeper {
         split(&base64url(sealed), self.settings.max_cookie_bytes)
     }
 
-    fn chunk_cookies(&self, values: &[String], end: UnixTime, now: UnixTime) -> Vec<HeaderValue> {
+    pub(super) fn chunk_cookies(
+        &self,
+        values: &[String],
+        end: UnixTime,
+        now: UnixTime,
+    ) -> Vec<HeaderValue> {
         let cookie = |(chunk, value): (usize, &String)| {
             self.cookies.set(Own::Session(chunk), value, end.since(now))
         };
         values.iter().enumerate().map(cookie).collect()
     }
 
-    /// Replaces a stored record by a newer one, unless somebody else has changed it meanwhile.
-    pub(crate) async fn replace(
-        &self,
-        at: &StoredAt,
-        record: &Record,
-        now: UnixTime,
-    ) -> Result<Option<StoredAt>, StoreError> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        let value = self.seal_record(&at.key, &at.seal, record);
-        let ttl = self.ttl(record, now);
-        let swapped = store.swap(&at.key, &at.value, value.clone(), ttl).await?;
-        Ok(swapped.then(|| StoredAt { value, ..at.clone() }))
-    }
-
-    /// Removes a stored session if it is still as it was read.
-    pub(crate) async fn end_record(&self, at: &StoredAt) -> Result<bool, StoreError> {
-        match &self.store {
-            Some(store) => store.remove_if(&at.key, &at.value).await,
-            None => Ok(true),
-        }
-    }
-
-    /// Asks for the right to refresh a session.
-    pub(crate) async fn take_lease(
-        &self,
-        lease: &Key,
-        holder: Bytes,
-        ttl: Duration,
-    ) -> Result<bool, StoreError> {
-        match &self.store {
-            Some(store) => store.insert(lease, holder, ttl).await,
-            None => Ok(false),
-        }
-    }
-
-    /// Holds on to the right to refresh; `false` if it is lost, or nobody can tell.
-    pub(crate) async fn renew_lease(&self, lease: &Key, holder: Bytes, ttl: Duration) -> bool {
-        match &self.store {
-            Some(store) => store.swap(lease, &holder, holder.clone(), ttl).await.unwrap_or(false),
-            None => false,
-        }
-    }
-
-    /// Gives the right to refresh back; if that fails it lapses by itself.
-    pub(crate) async fn release_lease(&self, lease: &Key, holder: &Bytes) {
-        if let Some(store) = &self.store {
-            let _ = store.remove_if(lease, holder).await;
-        }
-    }
-
-    pub(crate) fn lease_key(&self, id: &[u8; 16]) -> Key {
-        Key::new(&self.settings.prefix, "lease", id)
-    }
-
-    /// Reads a stored session anew; `None` if it is gone.
-    pub(crate) async fn reread(&self, at: &StoredAt) -> Result<Option<Opened>, StoreError> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        let value = store.load(&at.key).await?;
-        let now = self.clock.now();
-        Ok(value.and_then(|value| self.open_stored(at.key.clone(), at.seal.clone(), value, now)))
-    }
-
-    fn seal_record(&self, key: &Key, seal: &SecretBytes<32>, record: &Record) -> Bytes {
+    pub(super) fn seal_record(&self, key: &Key, seal: &SecretBytes<32>, record: &Record) -> Bytes {
         self.sealer
             .seal_under(
                 seal.expose(),
@@ -583,13 +333,13 @@ impl Keeper {
             .into()
     }
 
-    fn ttl(&self, record: &Record, now: UnixTime) -> Duration {
+    pub(super) fn ttl(&self, record: &Record, now: UnixTime) -> Duration {
         let idle_end = record.idle_end(self.settings.lifetimes.idle);
         // A moment longer than it counts, so that "over" is judged here and not by the store.
         (idle_end.since(now) + Duration::from_secs(1)).min(self.settings.lifetimes.absolute)
     }
 
-    fn session_key(&self, id: &[u8; 16]) -> Key {
+    pub(super) fn session_key(&self, id: &[u8; 16]) -> Key {
         Key::new(&self.settings.prefix, "session", id)
     }
 }

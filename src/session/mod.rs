@@ -1,6 +1,6 @@
 //! Sessions: what is kept of a sign-in, in the browser or in a store.
 //!
-//! 1. A login makes a [`Record`] with a new id ([`keeper`]).
+//! 1. A login makes a [`Record`] with a new id ([`establish`]).
 //! 2. *Sealed*, it travels in cookies ([`chunk`]); *stored*, the browser holds an id and a key, and
 //!    the store a ciphertext under the hash of the id.
 //! 3. At each request the keeper opens it, or finds it opened in its cache, and judges it anew:
@@ -8,12 +8,16 @@
 //! 4. A stored session with a refresh token is refreshed when the access token runs out
 //!    ([`refresh`]).
 
+mod attempt;
 pub(crate) mod cache;
 pub(crate) mod chunk;
+mod end;
+pub(crate) mod establish;
 pub(crate) mod keeper;
 pub(crate) mod refresh;
 pub(crate) mod refresher;
 pub(crate) mod revocation;
+mod stored;
 
 use std::time::Duration;
 

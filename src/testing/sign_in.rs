@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::UnixTime;
 use crate::layer::PkceAuthLayer;
-use crate::session::keeper::Login;
+use crate::session::establish::Login;
 
 /// Somebody who is signed in, for tests of an application: the counterpart of a login.
 ///

@@ -8,6 +8,8 @@
 //!    process's memory, in the store, or sealed in the cookie.
 //! 4. The callback *takes* the login: whatever follows, it cannot be used again.
 
+mod ticket;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +17,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::ticket::{State, Ticket};
 use crate::clock::{Clock, UnixTime};
 use crate::cookies::{Cookies, Own, PENDING_ID};
 use crate::error::AuthError;
-use crate::return_to::ReturnTo;
 use crate::seal::{OpenError, Purpose, Sealer, expand, sha256};
 use crate::secret::{SecretString, base64url, from_base64url, random, same};
 use crate::session::SessionRef;
@@ -38,29 +40,12 @@ pub enum Pending {
     Store,
 }
 
-/// Where a visitor wanted to go, and how often the login was started over.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Ticket {
-    pub(crate) return_to: Option<ReturnTo>,
-    pub(crate) attempt: u8,
-}
-
 /// A started login.
 pub(crate) struct Started {
     pub(crate) state: String,
     pub(crate) nonce: String,
     pub(crate) verifier: SecretString,
     pub(crate) set_cookies: Vec<HeaderValue>,
-}
-
-/// A `state` that is one of ours; whether its login is pending is another question.
-#[derive(Debug)]
-pub(crate) struct State {
-    random: [u8; 16],
-    hash: [u8; 32],
-    pub(crate) ticket: Ticket,
-    /// The ticket as it stands in `state`, to start over with.
-    pub(crate) ticket_text: String,
 }
 
 /// A login that was taken and can be completed, once.
@@ -87,10 +72,6 @@ pub(crate) enum Unusable {
 
 /// The most pending logins one browser may have.
 const CAP: usize = 8;
-/// How long a ticket says where to go.
-const TICKET_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Text of `state` beyond this is not looked at.
-const MAX_STATE: usize = 2_048;
 
 /// Starts and takes pending logins.
 #[derive(Debug)]
@@ -141,12 +122,6 @@ struct CookieContent {
     superseded: Option<SessionRef>,
 }
 
-#[derive(Deserialize, Serialize)]
-struct TicketContent {
-    return_to: Option<String>,
-    attempt: u8,
-}
-
 impl PendingLogins {
     pub(crate) fn new(settings: Settings) -> Self {
         let memory = || -> Arc<dyn Store> {
@@ -170,11 +145,6 @@ impl PendingLogins {
             ttl: settings.ttl,
             leeway: settings.leeway,
         }
-    }
-
-    /// Reads a return target as a visitor gave it.
-    pub(crate) fn return_to(&self, target: &str) -> Option<ReturnTo> {
-        ReturnTo::parse(target, &self.origin, &self.own_paths)
     }
 
     /// Starts a login: nothing has been sent to the provider yet.
@@ -225,29 +195,6 @@ impl PendingLogins {
         set_cookies.push(self.cookies.set(Own::Pending(&id), &base64url(sealed), self.ttl));
         let (nonce, verifier) = derive(&seed);
         Ok(Started { state: base64url(state), nonce, verifier, set_cookies })
-    }
-
-    /// Reads `state`; `None` if it is not one of ours.
-    pub(crate) fn read_state(&self, state: &str) -> Option<State> {
-        if state.len() > MAX_STATE {
-            return None;
-        }
-        let bytes = from_base64url(state)?;
-        let (random, ticket) = bytes.split_at_checked(16)?;
-        Some(State {
-            random: random.try_into().ok()?,
-            hash: sha256(&bytes),
-            ticket: self.open_ticket(ticket)?,
-            ticket_text: base64url(ticket),
-        })
-    }
-
-    /// Reads a ticket that came back to start over with.
-    pub(crate) fn read_ticket(&self, text: &str) -> Option<Ticket> {
-        if text.len() > MAX_STATE {
-            return None;
-        }
-        self.open_ticket(&from_base64url(text)?)
     }
 
     /// Takes the login of `state`, if this browser started it and it is still pending.
@@ -356,25 +303,6 @@ impl PendingLogins {
         let sealed = from_base64url(value).ok_or(OpenError::Malformed)?;
         let plain = self.sealer.open(Purpose::PendingCookie, name.as_bytes(), now, &sealed)?;
         postcard::from_bytes(&plain).map_err(|_| OpenError::Malformed)
-    }
-
-    fn seal_ticket(&self, ticket: &Ticket, now: UnixTime) -> Vec<u8> {
-        let content = TicketContent {
-            return_to: ticket.return_to.as_ref().map(|target| target.as_str().to_owned()),
-            attempt: ticket.attempt,
-        };
-        let plain = postcard::to_allocvec(&content).expect("plain fields are encodable");
-        self.sealer.seal(Purpose::Ticket, b"", now + TICKET_TTL, &plain)
-    }
-
-    fn open_ticket(&self, sealed: &[u8]) -> Option<Ticket> {
-        let plain = self.sealer.open(Purpose::Ticket, b"", self.clock.now(), sealed).ok()?;
-        let content: TicketContent = postcard::from_bytes(&plain).ok()?;
-        Some(Ticket {
-            // Judged when it was stored and again when it is used (L03).
-            return_to: content.return_to.and_then(|target| self.return_to(&target)),
-            attempt: content.attempt,
-        })
     }
 
     fn key(&self, purpose: &str, random: &[u8; 16]) -> Key {

@@ -1,0 +1,299 @@
+//! From settings to a layer: what is wrong with them, and what is made of them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use super::{BuildError, Builder, Config};
+use crate::cookies::Cookies;
+use crate::flow::Core;
+use crate::layer::PkceAuthLayer;
+use crate::names::is_loopback;
+use crate::oidc::authorize::RESERVED;
+use crate::oidc::client_auth::ClientAuth;
+use crate::oidc::http::{HttpClient, Outbound};
+use crate::oidc::keys::SigningAlgorithm;
+use crate::oidc::metadata::Metadata;
+use crate::oidc::provider::{self, Provider};
+use crate::paths::{Paths, is_plain};
+use crate::pending::{self, Pending, PendingLogins};
+use crate::seal::{CookieKeys, Sealer};
+use crate::service::Gate;
+use crate::session::Sessions;
+use crate::session::keeper::{self, Keeper};
+use crate::session::refresher::Refresher;
+use crate::session::revocation::{MARK_TTL, Revocation};
+use crate::store::{BoundedStore, MemoryStore, Store};
+
+/// No leeway for clocks may exceed this: a token that expired longer ago is expired.
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+/// No session outlives the marks that may end it.
+const MAX_LIFETIME: Duration = MARK_TTL;
+
+impl<R> Builder<R> {
+    /// Makes the layer. Nothing is fetched: it starts while the provider is down.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] with every problem of the settings, each with the value that causes it.
+    pub fn build(self) -> Result<PkceAuthLayer<R>, BuildError> {
+        let (core, gate) = self.config.build()?;
+        Ok(PkceAuthLayer { core: Arc::new(core), gate: Arc::new(gate), responder: self.responder })
+    }
+}
+
+impl Config {
+    fn build(self) -> Result<(Core, Gate), BuildError> {
+        let mut problems = Vec::new();
+        self.judge(&mut problems);
+        let allow_http = self.danger_http_provider
+            || (self.public_url.is_loopback() && !self.public_url.is_https());
+        let metadata = match self.endpoints.as_ref().map(|given| given.judge(allow_http)) {
+            None => None,
+            Some(Ok(metadata)) => Some(metadata),
+            Some(Err(error)) => {
+                problems.push(error.to_string());
+                None
+            }
+        };
+        let issuer_url = url::Url::parse(self.issuer.as_str()).ok();
+        let plain = issuer_url.as_ref().is_some_and(|url| url.scheme() == "http");
+        let local = issuer_url.as_ref().is_some_and(is_loopback);
+        if plain && !(allow_http && local) && self.endpoints.is_none() {
+            problems.push(format!(
+                "issuer {:?}: https is needed, except on loopback beside a public URL on loopback",
+                self.issuer.as_str()
+            ));
+        }
+        let http_client = self.http_client.clone().or_else(default_client);
+        if http_client.is_none() {
+            problems.push("HTTP client: none given, and feature `hyper-client` is off".to_owned());
+        }
+        let (Some(http_client), true) = (http_client, problems.is_empty()) else {
+            return Err(BuildError { problems });
+        };
+        Ok(self.assemble(metadata, http_client, allow_http))
+    }
+
+    fn judge(&self, problems: &mut Vec<String>) {
+        let mut problem = |text: String| problems.push(text);
+        if self.client_secret.is_none() && !self.public_client {
+            problem("client secret: none given; a client without one says `public_client`".into());
+        }
+        if self.client_secret.is_some() && self.client_auth == ClientAuth::None {
+            problem("client authentication: `none` sends no secret, but one is given".into());
+        }
+        if self.client_id.as_str().is_empty() {
+            problem("client id \"\": it is empty".into());
+        }
+        if self.cookie_keys.is_none() && !self.public_url.is_loopback() {
+            problem(format!(
+                "cookie keys: none given; every pod of {} needs the same ring",
+                self.public_url
+            ));
+        }
+        if !self.public_url.is_https() && !self.public_url.is_loopback() && !self.danger_http {
+            problem(format!(
+                "public URL \"{}\": without TLS only loopback will do",
+                self.public_url
+            ));
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
+        if !is_plain(&self.prefix)
+            || !self.prefix.bytes().all(plain)
+            || self.prefix.len() < 2
+            || self.prefix.ends_with('/')
+        {
+            problem(format!("prefix {:?}: a plain path such as \"/auth\" is needed", self.prefix));
+        }
+        for (name, value) in &self.extra_parameters {
+            if RESERVED.contains(&name.as_str()) {
+                problem(format!("extra parameter {name:?} = {value:?}: the layer sets it itself"));
+            }
+        }
+        for scope in &self.scopes {
+            let valid =
+                |b: u8| b == b'!' || (b'#'..=b'[').contains(&b) || (b']'..=b'~').contains(&b);
+            if scope.is_empty() || !scope.bytes().all(valid) {
+                problem(format!("scope {scope:?}: one word of RFC 6749 section 3.3 is needed"));
+            }
+        }
+        let store = self.store.as_ref();
+        if store.is_none() && self.sessions == Some(Sessions::Stored) {
+            problem("sessions: stored ones need a store".into());
+        }
+        if store.is_none() && self.pending == Some(Pending::Store) {
+            problem("pending logins: no store is given to keep them in".into());
+        }
+        if self.store_prefix.is_empty()
+            || !self.store_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            problem(format!("store prefix {:?}: letters, digits, `-_.`", self.store_prefix));
+        }
+        if self.leeway > MAX_LEEWAY {
+            problem(format!("leeway {:?}: at most {MAX_LEEWAY:?}", self.leeway));
+        }
+        if self.max_cookie_bytes > 12 * 1024 || self.max_cookie_bytes < 512 {
+            problem(format!("cookie bytes {}: from 512 to 12288", self.max_cookie_bytes));
+        }
+        let second = Duration::from_secs(1);
+        for (name, value) in [
+            ("login lifetime", self.login_ttl),
+            ("idle lifetime", self.lifetimes.idle),
+            ("absolute lifetime", self.lifetimes.absolute),
+        ] {
+            if value < second || value > MAX_LIFETIME {
+                problem(format!("{name} {value:?}: from 1 s to 30 days"));
+            }
+        }
+        for (name, time_out) in [("provider", self.time_out), ("store", self.store_time_out)] {
+            if time_out.is_zero() {
+                problem(format!("{name} time-out: zero lets no call succeed"));
+            }
+        }
+    }
+
+    fn assemble(
+        self,
+        endpoints: Option<Metadata>,
+        http_client: Arc<dyn HttpClient>,
+        allow_http: bool,
+    ) -> (Core, Gate) {
+        let keys = self.cookie_keys.unwrap_or_else(|| {
+            tracing::warn!("no cookie keys given: sessions end with this process");
+            CookieKeys::random()
+        });
+        let bounded =
+            |store| -> Arc<dyn Store> { Arc::new(BoundedStore::new(store, self.store_time_out)) };
+        let store = self.store.map(bounded);
+        let shared = store.as_ref().is_some_and(|store| store.shared());
+        let sessions =
+            self.sessions.unwrap_or(if shared { Sessions::Stored } else { Sessions::Sealed });
+        let pending = self.pending.unwrap_or(if shared { Pending::Store } else { Pending::Sealed });
+        if shared && pending == Pending::Memory {
+            tracing::warn!("pending logins in memory: a callback must reach the pod of its start");
+        }
+        let clock = self.clock;
+        let sealer = Sealer::new(
+            keys,
+            &[
+                // Another provider is another application: its logins and sessions are not ours.
+                self.issuer.as_str(),
+                self.client_id.as_str(),
+                self.public_url.origin(),
+                self.public_url.mount(),
+                &self.prefix,
+            ],
+        );
+        let own_paths = format!("{}{}", self.public_url.mount(), self.prefix);
+        let cookies = Arc::new(Cookies::new(
+            sealer.instance(),
+            self.public_url.is_https(),
+            self.form_post,
+            &format!("{own_paths}/logout"),
+        ));
+        let mut scopes = vec!["openid".to_owned()];
+        scopes.extend(self.scopes.into_iter().filter(|scope| scope != "openid"));
+        let algorithms = match self.algorithms {
+            given if given.is_empty() => vec![SigningAlgorithm::default()],
+            given => given,
+        };
+        let provider = Arc::new(Provider::new(
+            provider::Settings {
+                issuer: self.issuer.clone(),
+                client_id: self.client_id,
+                client_secret: self.client_secret,
+                client_auth: self.client_auth,
+                redirect_uri: self.public_url.absolute(&format!("{}/callback", self.prefix)),
+                // `openidconnect` adds `openid` itself.
+                scopes: scopes.split_off(1),
+                extra_parameters: self.extra_parameters,
+                algorithms,
+                trusted_audiences: self.trusted_audiences,
+                userinfo: self.userinfo,
+                form_post: self.form_post,
+                max_age: self.max_age,
+                acr: self.acr,
+                leeway: self.leeway,
+                allow_http,
+                endpoints,
+            },
+            Outbound::new(http_client, self.time_out),
+            clock.clone(),
+        ));
+        // Marks need a place even where there is no store: a logout then holds in this process.
+        let marks: Arc<dyn Store> = store
+            .clone()
+            .unwrap_or_else(|| Arc::new(MemoryStore::with_clock(clock.clone(), 1_000_000)));
+        let revocation =
+            Revocation::new(marks, *sealer.instance(), &self.store_prefix, clock.clone());
+        let keeper = Arc::new(Keeper::new(
+            keeper::Settings {
+                kind: sessions,
+                issuer: self.issuer.as_str().to_owned(),
+                prefix: self.store_prefix.clone(),
+                lifetimes: self.lifetimes,
+                max_cookie_bytes: self.max_cookie_bytes,
+                revocation_grace: self.revocation_grace,
+                cache_capacity: self.cached_sessions,
+            },
+            store.clone(),
+            revocation,
+            sealer.clone(),
+            cookies.clone(),
+            clock.clone(),
+        ));
+        let refresher = Arc::new(Refresher::new(
+            keeper.clone(),
+            provider.clone(),
+            clock.clone(),
+            self.after_crash,
+            self.claims.clone(),
+        ));
+        let pending = PendingLogins::new(pending::Settings {
+            kind: pending,
+            store,
+            sealer,
+            cookies: cookies.clone(),
+            clock: clock.clone(),
+            prefix: self.store_prefix,
+            origin: self.public_url.origin().to_owned(),
+            own_paths,
+            ttl: self.login_ttl,
+            leeway: self.leeway,
+        });
+        let gate = Gate {
+            paths: Paths::new(&self.prefix, self.open, self.optional, self.health),
+            identity_headers: self.identity_headers,
+            forward_authorization: self.forward_authorization,
+            allow_preflight: self.allow_preflight,
+            anonymous_on_outage: self.anonymous_on_outage,
+            at_once: !shared,
+        };
+        let core = Core {
+            provider,
+            keeper,
+            refresher,
+            pending,
+            cookies,
+            clock,
+            public_url: self.public_url,
+            prefix: self.prefix,
+            claims: self.claims,
+            csrf_header: self.csrf_header,
+            endings: AtomicUsize::new(0),
+        };
+        (core, gate)
+    }
+}
+
+#[cfg(feature = "hyper-client")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
+fn default_client() -> Option<Arc<dyn HttpClient>> {
+    Some(Arc::new(crate::oidc::hyper_client::HyperClient::new()))
+}
+
+#[cfg(not(feature = "hyper-client"))]
+fn default_client() -> Option<Arc<dyn HttpClient>> {
+    None
+}
