@@ -1,5 +1,5 @@
 //! An API and a page in axum behind the layer: open, optional and protected paths, a rule by group,
-//! and a router nested under another path.
+//! and a router under another path.
 //!
 //! ```text
 //! cargo run --example axum_api
@@ -17,8 +17,7 @@ use tower_pkce_auth::{ClientId, ClientSecret, Identity, PkceAuthLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listen = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
-    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let listener = tokio::net::TcpListener::bind(listen_address()?).await?;
     let address = listener.local_addr()?;
 
     // Yours comes from your provider's administration pages; this one lives in this process.
@@ -27,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let layer = PkceAuthLayer::builder(
         provider.issuer().parse()?,
         ClientId::new(provider.client_id()),
-        // The mount: the router is nested under /app, and the layer sits inside.
+        // The mount: the router is served under /app, and the layer sits inside.
         format!("http://{address}/app").parse()?,
     )
     .client_secret(ClientSecret::new(provider.client_secret().unwrap_or_default()))
@@ -44,8 +43,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/api/admin", get(admin))
         .layer(layer);
 
-    println!("open http://{address}/app/");
-    axum::serve(listener, Router::new().nest("/app", app)).await?;
+    println!("open http://{address}/app");
+    axum::serve(listener, Router::new().nest_service("/app", app)).await?;
     Ok(())
 }
 
@@ -77,5 +76,15 @@ async fn admin(identity: Identity) -> Result<Json<Value>, StatusCode> {
         Ok(Json(json!({"secrets": 42})))
     } else {
         Err(StatusCode::FORBIDDEN)
+    }
+}
+
+/// Where to listen: `--listen 127.0.0.1:0` takes a free port.
+fn listen_address() -> Result<String, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [] => Ok("127.0.0.1:8081".to_owned()),
+        [name, address] if name == "--listen" => Ok(address.clone()),
+        _ => Err("usage: [--listen ADDRESS]".into()),
     }
 }

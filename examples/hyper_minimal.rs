@@ -20,8 +20,7 @@ use tower_pkce_auth::{ClientId, ClientSecret, Identity, PkceAuthLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listen = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:8082".to_owned());
-    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let listener = tokio::net::TcpListener::bind(listen_address()?).await?;
     let address = listener.local_addr()?;
     let provider = TestProvider::builder().auto_sign_in(None).start().await?;
 
@@ -55,4 +54,14 @@ async fn greet(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
         None => "Hello stranger\n".to_owned(),
     };
     Ok(Response::new(Full::new(text.into())))
+}
+
+/// Where to listen: `--listen 127.0.0.1:0` takes a free port.
+fn listen_address() -> Result<String, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [] => Ok("127.0.0.1:8082".to_owned()),
+        [name, address] if name == "--listen" => Ok(address.clone()),
+        _ => Err("usage: [--listen ADDRESS]".into()),
+    }
 }

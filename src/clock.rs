@@ -5,7 +5,7 @@
 //! which must not jump when somebody sets the wall clock.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,16 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the time since an arbitrary but fixed moment; it never goes backwards.
     fn monotonic(&self) -> Duration;
+}
+
+impl<T: Clock + ?Sized> Clock for Arc<T> {
+    fn now(&self) -> UnixTime {
+        (**self).now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
+    }
 }
 
 /// The machine's own clocks.
@@ -95,6 +105,12 @@ impl UnixTime {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<UnixTime> for SystemTime {
+    fn from(time: UnixTime) -> Self {
+        UNIX_EPOCH + Duration::from_millis(time.0)
     }
 }
 

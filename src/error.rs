@@ -79,7 +79,8 @@ impl ErrorKind {
         self.row().1
     }
 
-    /// Returns the status of the answer.
+    /// Returns the status of an HTML or JSON answer; gRPC is answered with 200 and a status of its
+    /// own, and a navigation without a session is redirected.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         self.row().2
@@ -112,6 +113,12 @@ impl ErrorKind {
             Self::TokenEndpoint => ("token_endpoint", Provider, StatusCode::BAD_GATEWAY),
             Self::Userinfo => ("userinfo", Provider, StatusCode::BAD_GATEWAY),
         }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
     }
 }
 

@@ -65,7 +65,7 @@ pub use self::oidc::metadata::Endpoints;
 pub use self::oidc::userinfo::Userinfo;
 pub use self::paths::PathRule;
 pub use self::pending::Pending;
-pub use self::respond::{Answer, EmptyBody, Pages, Respond};
+pub use self::respond::{Answer, EmptyBody, Page, Pages, Respond};
 pub use self::seal::CookieKeys;
 pub use self::secret::ClientSecret;
 pub use self::service::PkceAuth;

@@ -119,11 +119,18 @@ impl ClientId {
     }
 }
 
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where browsers reach the application: the only source of its own origin.
 ///
 /// `Host` and `X-Forwarded-*` never decide anything. The path is the *mount*: with
-/// `https://intranet.example/app` the layer sits inside `nest("/app", …)`, and the mount is put
-/// before the redirect URI, return targets and links.
+/// `https://intranet.example/app` the layer sits inside `nest_service("/app", …)`, and the mount is put
+/// before the redirect URI, return targets and links. `localhost` and `127.0.0.1` are two hosts to a
+/// browser: it keeps the cookies of the one that is named here.
 ///
 /// # Examples
 ///
@@ -136,7 +143,7 @@ impl ClientId {
 /// assert!("https://intranet.example/?x".parse::<PublicUrl>().is_err());
 /// # Ok::<_, tower_pkce_auth::InvalidName>(())
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PublicUrl {
     origin: Arc<str>,
     mount: Arc<str>,

@@ -4,6 +4,7 @@
 //! matches bytes, segment by segment, and a path that any normalisation would change is never open
 //! and never ours: it is protected.
 
+use std::fmt;
 use std::str::FromStr;
 
 use http::Method;
@@ -55,7 +56,7 @@ pub(crate) enum Class {
 /// assert!("assets".parse::<PathRule>().is_err());
 /// assert!("/a/*/b".parse::<PathRule>().is_err());
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PathRule {
     method: Option<Method>,
     path: Box<str>,
@@ -74,6 +75,15 @@ impl PathRule {
             Some(rest) => rest.is_empty() || rest.starts_with('/'),
             None => false,
         }
+    }
+}
+
+impl fmt::Display for PathRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(method) = &self.method {
+            write!(f, "{method} ")?;
+        }
+        write!(f, "{}{}", self.path, if self.below { "/*" } else { "" })
     }
 }
 

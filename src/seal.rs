@@ -4,7 +4,8 @@
 //! each seal are derived by HKDF-SHA-256 from a key of the ring and the random salt, so that no
 //! counter has to be kept and no nonce can repeat under one key (AES-256-GCM, RFC 5116). The
 //! associated data binds the purpose, the cookie name or store key, the format version and the
-//! instance; the expiry lies inside. This is also the one file that names `aws-lc-rs`.
+//! instance; the expiry lies inside. Beside the TLS client and the test kit this is the one file
+//! that names `aws-lc-rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +19,11 @@ use crate::secret::{SecretBytes, base64, from_base64, random};
 
 /// The ring of keys that seals cookies, login state and stored records.
 ///
-/// The first key seals; all keys open. To rotate, put a new key first on every pod and keep the
-/// old ones for as long as a session may live: nobody is signed out. All pods need the same ring.
+/// The first key seals; all keys open. A new key is added last on every pod, then moved to the
+/// front, then the old one is dropped: nobody is signed out (see [`manual::operation`]). All pods
+/// need the same ring.
+///
+/// [`manual::operation`]: crate::manual::operation
 ///
 /// # Security
 ///

@@ -18,7 +18,7 @@ use crate::future::ResponseFuture;
 use crate::headers;
 use crate::identity::Identity;
 use crate::paths::{Class, Paths};
-use crate::respond::{Answer, Respond};
+use crate::respond::{Answer, Pages, Respond};
 use crate::session::keeper::Found;
 
 /// What the service asks at its door, beside the core of the flows.
@@ -37,10 +37,15 @@ pub(crate) struct Gate {
 /// The service that [`PkceAuthLayer`](crate::PkceAuthLayer) makes.
 ///
 /// Its response and error types are those of the inner service, and its future boxes nothing on a
-/// path that passes through.
+/// path that passes through. The inner service must be `Clone`, as services of axum, tonic and
+/// hyper are.
+///
+/// # Panics
+///
+/// Polled outside a Tokio runtime with time enabled.
 #[derive(Debug)]
 #[must_use]
-pub struct PkceAuth<S, R> {
+pub struct PkceAuth<S, R = Pages> {
     pub(crate) inner: S,
     pub(crate) core: Arc<Core>,
     pub(crate) gate: Arc<Gate>,

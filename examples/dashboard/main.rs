@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
 
     // A provider of your own, or one that lives as long as this process.
-    let (issuer, client_id, secret, _provider) = match std::env::var("DASHBOARD_ISSUER") {
+    let (issuer, client_id, secret, own_provider) = match std::env::var("DASHBOARD_ISSUER") {
         Ok(issuer) => (
             issuer,
             std::env::var("DASHBOARD_CLIENT_ID")?,
@@ -86,6 +86,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(from_fn(simulate_expiry));
 
     println!("provider {issuer}");
+    if own_provider.is_none() {
+        println!(
+            "register http://{address}/auth/callback and http://{address}/auth/signed-out there"
+        );
+    }
     println!("open http://{address}/");
     axum::serve(listener, app).await?;
     Ok(())

@@ -77,11 +77,24 @@ impl Config {
 
     fn judge(&self, problems: &mut Vec<String>) {
         let mut problem = |text: String| problems.push(text);
-        if self.client_secret.is_none() && !self.public_client {
-            problem("client secret: none given; a client without one says `public_client`".into());
+        match (&self.client_secret, self.client_auth) {
+            (None, auth) if auth != ClientAuth::None => problem(format!(
+                "client secret: none given, and `{}` needs one; a client without says \
+                 `public_client`",
+                auth.name()
+            )),
+            (Some(_), ClientAuth::None) => {
+                problem("client authentication: `none` sends no secret, but one is given".into());
+            }
+            _ => {}
         }
-        if self.client_secret.is_some() && self.client_auth == ClientAuth::None {
-            problem("client authentication: `none` sends no secret, but one is given".into());
+        if let Some(name) = &self.csrf_header
+            && !name.as_str().starts_with("x-")
+        {
+            problem(format!(
+                "CSRF header {name:?}: a name beginning with \"x-\" is needed; others a page may send \
+                 unasked"
+            ));
         }
         if self.client_id.as_str().is_empty() {
             problem("client id \"\": it is empty".into());
@@ -94,7 +107,8 @@ impl Config {
         }
         if !self.public_url.is_https() && !self.public_url.is_loopback() && !self.danger_http {
             problem(format!(
-                "public URL \"{}\": without TLS only loopback will do",
+                "public URL \"{}\": without TLS only loopback will do; it is what \
+                 browsers ask for, not the address listened on",
                 self.public_url
             ));
         }
@@ -107,8 +121,22 @@ impl Config {
             problem(format!("prefix {:?}: a plain path such as \"/auth\" is needed", self.prefix));
         }
         for (name, value) in &self.extra_parameters {
+            if name.is_empty() {
+                problem(format!("extra parameter {name:?} = {value:?}: it has no name"));
+            }
             if RESERVED.contains(&name.as_str()) {
                 problem(format!("extra parameter {name:?} = {value:?}: the layer sets it itself"));
+            }
+        }
+        for (what, values) in [
+            ("claim", &self.claims),
+            ("trusted audience", &self.trusted_audiences),
+            ("acr", &self.acr),
+        ] {
+            for value in values {
+                if value.is_empty() || (what == "acr" && value.contains(' ')) {
+                    problem(format!("{what} {value:?}: one value that is not empty is needed"));
+                }
             }
         }
         for scope in &self.scopes {

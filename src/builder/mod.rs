@@ -47,7 +47,7 @@ use crate::store::Store;
 /// assert_eq!(refused.problems().len(), 3, "no secret, no cookie keys, no TLS: {refused}");
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder<R = Pages> {
     config: Config,
@@ -55,14 +55,13 @@ pub struct Builder<R = Pages> {
 }
 
 /// Every setting, as it was given.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Config {
     issuer: Issuer,
     client_id: ClientId,
     public_url: PublicUrl,
     client_secret: Option<ClientSecret>,
     client_auth: ClientAuth,
-    public_client: bool,
     scopes: Vec<String>,
     extra_parameters: Vec<(String, String)>,
     algorithms: Vec<SigningAlgorithm>,
@@ -121,7 +120,6 @@ impl Config {
             public_url,
             client_secret: None,
             client_auth: ClientAuth::Basic,
-            public_client: false,
             scopes: Vec::new(),
             extra_parameters: Vec::new(),
             algorithms: Vec::new(),

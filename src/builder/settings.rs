@@ -36,7 +36,6 @@ impl<R> Builder<R> {
 
     /// Says that the client has no secret (RFC 6749 section 2.1); PKCE alone protects the code.
     pub const fn public_client(mut self) -> Self {
-        self.config.public_client = true;
         self.config.client_auth = ClientAuth::None;
         self
     }
@@ -100,7 +99,8 @@ impl<R> Builder<R> {
         self
     }
 
-    /// Gives the provider's endpoints by hand; there is no discovery then.
+    /// Gives the provider's endpoints by hand; there is no discovery then. They are `https`, but for
+    /// loopback as [`danger_allow_http_provider`](Self::danger_allow_http_provider) has it.
     pub fn endpoints(mut self, endpoints: Endpoints) -> Self {
         self.config.endpoints = Some(endpoints);
         self
@@ -158,13 +158,22 @@ impl<R> Builder<R> {
     }
 
     /// Accepts unsafe requests of clients that send neither `Sec-Fetch-Site` nor `Origin` if they
-    /// bear this header, which no other site can make a browser send. Default: off.
+    /// bear this header. Default: off.
+    ///
+    /// # Security
+    ///
+    /// It must be a header that no page of another site can make a browser send without asking
+    /// first: its name begins with `x-`, and no CORS rule of the application may allow it.
     pub fn csrf_header(mut self, name: HeaderName) -> Self {
         self.config.csrf_header = Some(name);
         self
     }
 
     /// Passes `Authorization` on with requests that are signed in by cookie. Default: off.
+    ///
+    /// # Security
+    ///
+    /// The application then sees two credentials, which may be of two people.
     pub const fn forward_authorization(mut self, on: bool) -> Self {
         self.config.forward_authorization = on;
         self
@@ -172,12 +181,20 @@ impl<R> Builder<R> {
 
     /// Passes CORS preflights to protected paths on, for an inner service that answers them.
     /// Default: off.
+    ///
+    /// # Security
+    ///
+    /// The inner service sees requests of strangers then, with the method `OPTIONS` only.
     pub const fn allow_preflight(mut self, on: bool) -> Self {
         self.config.allow_preflight = on;
         self
     }
 
     /// Treats visitors of optional paths as anonymous while the store is away. Default: 503.
+    ///
+    /// # Security
+    ///
+    /// Right only where such a page shows nothing less guarded to strangers than to members.
     pub const fn anonymous_on_outage(mut self, on: bool) -> Self {
         self.config.anonymous_on_outage = on;
         self
@@ -275,8 +292,8 @@ impl<R> Builder<R> {
     }
 
     /// Sets where time comes from.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.config.clock = clock;
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.config.clock = Arc::new(clock);
         self
     }
 

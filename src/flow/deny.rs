@@ -78,7 +78,7 @@ fn requested(core: &Core, parts: &Parts) -> Option<ReturnTo> {
         return None;
     }
     let path = parts.uri.path_and_query()?.as_str();
-    core.pending.return_to(&format!("{}{path}", core.public_url.mount()))
+    core.pending.return_to(&core.public_path(path))
 }
 
 /// Returns the page a script runs in, if it is one of ours.

@@ -72,7 +72,19 @@ impl Core {
 
     /// Returns where a visitor goes who wanted nothing in particular.
     pub(crate) fn home(&self) -> String {
-        format!("{}/", self.public_url.mount())
+        self.public_path("/")
+    }
+
+    /// Returns a path and query of the inner service as browsers see it. The root of a mount is
+    /// the mount itself: axum's `nest` knows no other name for it.
+    pub(crate) fn public_path(&self, path_and_query: &str) -> String {
+        let mount = self.public_url.mount();
+        match path_and_query.strip_prefix('/') {
+            Some(rest) if !mount.is_empty() && (rest.is_empty() || rest.starts_with('?')) => {
+                format!("{mount}{rest}")
+            }
+            _ => format!("{mount}{path_and_query}"),
+        }
     }
 
     /// Returns the link that starts a login and leads to `target` afterwards. It consists of plain
@@ -140,20 +152,15 @@ pub(crate) async fn serve(
     parts: Arc<Parts>,
     form: Option<Form>,
 ) -> Answer {
-    let answer = match endpoint {
+    match endpoint {
         Endpoint::Callback => callback::callback(&core, &parts, form).await,
-        Endpoint::HealthLive => status::health(&parts, "live"),
-        Endpoint::HealthReady => status::health(&parts, "ready"),
+        Endpoint::HealthLive => status::health(&core, &parts, "live"),
+        Endpoint::HealthReady => status::health(&core, &parts, "ready"),
         Endpoint::Login => login::login(&core, &parts).await,
         Endpoint::Logout => logout::logout(&core, &parts).await,
         Endpoint::Session => status::session(&core, &parts).await,
         Endpoint::SignedOut => logout::signed_out(&core, &parts),
-    };
-    if parts.method == Method::HEAD && answer.status() == StatusCode::OK {
-        // RFC 9110 section 9.3.2; hyper sends no body then anyhow.
-        return answer;
     }
-    answer
 }
 
 /// The body of a form as it was received.

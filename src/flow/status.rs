@@ -48,9 +48,9 @@ pub(crate) async fn session(core: &Arc<Core>, parts: &Parts) -> Answer {
 
 /// Answers with a bare word. Trouble of the store or the provider does not show here: no other pod
 /// would do better, and an emptied cluster serves nobody.
-pub(crate) fn health(parts: &Parts, word: &'static str) -> Answer {
+pub(crate) fn health(core: &Core, parts: &Parts, word: &'static str) -> Answer {
     if parts.method != Method::GET && parts.method != Method::HEAD {
-        return Answer::new(StatusCode::METHOD_NOT_ALLOWED, Content::Empty);
+        return method_not_allowed(core, parts, "GET");
     }
     Answer::new(StatusCode::OK, Content::Text(word))
 }

@@ -39,6 +39,12 @@ pub trait HttpClient: fmt::Debug + Send + Sync + 'static {
     fn send(&self, request: Request<Bytes>, max_body: usize) -> HttpFuture;
 }
 
+impl<T: HttpClient + ?Sized> HttpClient for Arc<T> {
+    fn send(&self, request: Request<Bytes>, max_body: usize) -> HttpFuture {
+        (**self).send(request, max_body)
+    }
+}
+
 /// The answer of an [`HttpClient`], still under way.
 #[must_use = "futures do nothing unless polled"]
 pub struct HttpFuture(Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send>>);
@@ -128,8 +134,11 @@ impl Outbound {
         let response = match tokio::time::timeout(self.time_out, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let cause = error.0.to_string();
-                tracing::debug!(error = %error, cause, "no answer from the provider");
+                let mut source = std::error::Error::source(&error);
+                while let Some(cause) = source {
+                    tracing::warn!(%cause, "{error}");
+                    source = cause.source();
+                }
                 return Err(CallError::Failed);
             }
             Err(_) => return Err(CallError::TimedOut),

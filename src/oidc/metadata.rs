@@ -10,7 +10,7 @@ use crate::names::{InvalidName, Issuer, is_loopback};
 
 /// Where the provider's endpoints are.
 ///
-/// Given by hand they replace discovery, or (split horizon) parts of it.
+/// Given by hand they replace discovery altogether.
 ///
 /// # Examples
 ///
@@ -19,10 +19,10 @@ use crate::names::{InvalidName, Issuer, is_loopback};
 ///
 /// let endpoints = Endpoints::new(
 ///     "https://login.example/authorize",
-///     "http://127.0.0.1:9000/token",
-///     "http://127.0.0.1:9000/jwks",
+///     "https://login.internal.example/token",
+///     "https://login.internal.example/jwks",
 /// )
-/// .userinfo("http://127.0.0.1:9000/userinfo");
+/// .userinfo("https://login.internal.example/userinfo");
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]

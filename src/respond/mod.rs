@@ -16,6 +16,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
+pub use self::pages::Page;
 use self::pages::PageContent;
 use crate::error::AuthError;
 use crate::seal::sha256;
@@ -24,14 +25,15 @@ use crate::secret::base64;
 /// Makes responses from the layer's own answers.
 ///
 /// Implement it to show pages of your own. Whatever it returns, the layer sets status, `Location`,
-/// `Cache-Control: no-store` and the cookies afterwards.
+/// `Cache-Control: no-store`, `X-Content-Type-Options`, `Referrer-Policy` and the cookies afterwards.
+/// A page without a `Content-Security-Policy` gets ours, which allows no style but our own.
 ///
 /// # Examples
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http::Response;
-/// use tower_pkce_auth::{Answer, Pages, Respond};
+/// use tower_pkce_auth::{Answer, Page, Pages, Respond};
 ///
 /// #[derive(Clone)]
 /// struct Branded;
@@ -39,7 +41,7 @@ use crate::secret::base64;
 /// impl<B: From<Bytes>> Respond<B> for Branded {
 ///     fn respond(&self, answer: &Answer) -> Response<B> {
 ///         match answer.page() {
-///             Some("signed-out") => Response::new(Bytes::from("Bye!").into()),
+///             Some(Page::SignedOut) => Response::new(Bytes::from("Bye!").into()),
 ///             _ => Pages.respond(answer),
 ///         }
 ///     }
@@ -176,11 +178,9 @@ impl Answer {
         self.error.as_ref()
     }
 
-    /// Returns the name of the page, if the answer is one: `signed-out`, `confirm-sign-out`,
-    /// `signed-out-here-only`, `restart`, `no-cookie`, `provider-error`, `forbidden`,
-    /// `unavailable` or `bad-request`.
+    /// Returns which page this is, if the answer is one.
     #[must_use]
-    pub fn page(&self) -> Option<&'static str> {
+    pub fn page(&self) -> Option<Page> {
         match &self.content {
             Content::Page(page) => Some(page.id),
             _ => None,

@@ -2,13 +2,55 @@
 
 use std::borrow::Cow;
 
-use super::html::{self, Action, Page};
+use super::html::{self, Action};
 use crate::error::{AuthError, Blame, ErrorKind};
+
+/// A page of the layer's own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Page {
+    /// The request cannot be served as it is.
+    BadRequest,
+    /// Asks whether to sign out.
+    ConfirmSignOut,
+    /// The request came from another site.
+    Forbidden,
+    /// The browser did not keep the session cookie.
+    NoCookie,
+    /// The provider said no, or its answer cannot be used.
+    ProviderError,
+    /// The login could not be finished; it can be started again.
+    Restart,
+    /// Somebody is signed out.
+    SignedOut,
+    /// Somebody is signed out in this browser; the store was away.
+    SignedOutHereOnly,
+    /// The store or the provider does not answer.
+    Unavailable,
+}
+
+impl Page {
+    /// Returns the name of the page, as in its `data-page` attribute.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::ConfirmSignOut => "confirm-sign-out",
+            Self::Forbidden => "forbidden",
+            Self::NoCookie => "no-cookie",
+            Self::ProviderError => "provider-error",
+            Self::Restart => "restart",
+            Self::SignedOut => "signed-out",
+            Self::SignedOutHereOnly => "signed-out-here-only",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
 
 /// A page with everything it shows, before it is written out.
 #[derive(Debug)]
 pub(crate) struct PageContent {
-    pub(crate) id: &'static str,
+    pub(crate) id: Page,
     title: &'static str,
     lead: Cow<'static, str>,
     details: Vec<(&'static str, String)>,
@@ -42,7 +84,7 @@ impl Offer {
 }
 
 impl PageContent {
-    fn new(id: &'static str, title: &'static str, lead: impl Into<Cow<'static, str>>) -> Self {
+    fn new(id: Page, title: &'static str, lead: impl Into<Cow<'static, str>>) -> Self {
         Self {
             id,
             title,
@@ -55,8 +97,8 @@ impl PageContent {
     }
 
     pub(crate) fn render(&self) -> String {
-        html::render(&Page {
-            id: self.id,
+        html::render(&html::Page {
+            id: self.id.name(),
             title: self.title,
             lead: &self.lead,
             details: self
@@ -76,7 +118,7 @@ impl PageContent {
     /// "You are signed out."
     pub(crate) fn signed_out(login: &str) -> Self {
         let mut page = Self::new(
-            "signed-out",
+            Page::SignedOut,
             "You are signed out",
             "Your session here has ended. On a shared computer, also close the browser window.",
         );
@@ -87,7 +129,7 @@ impl PageContent {
     /// Asks before a sign-out that was not asked for by a form of ours.
     pub(crate) fn confirm_sign_out(who: &str, logout: &str, home: &str, forms: String) -> Self {
         let mut page = Self::new(
-            "confirm-sign-out",
+            Page::ConfirmSignOut,
             "Sign out?",
             "This ends your session in this application and at the sign-in service.",
         );
@@ -106,7 +148,7 @@ impl PageContent {
     /// The store was away when somebody signed out.
     pub(crate) fn signed_out_here_only(error: &AuthError, login: &str) -> Self {
         let mut page = Self::new(
-            "signed-out-here-only",
+            Page::SignedOutHereOnly,
             "Signed out in this browser only",
             "Your session was removed from this browser, but the service that keeps sessions did \
              not answer, so it could not be ended everywhere yet. This is being tried again.",
@@ -122,7 +164,7 @@ impl PageContent {
         let mut page = match kind {
             ErrorKind::AccessDenied => {
                 let mut page = Self::new(
-                    "provider-error",
+                    Page::ProviderError,
                     "Sign-in was refused",
                     "The sign-in service reports that access was denied, or that you cancelled. \
                      Nothing was changed; you can try again.",
@@ -132,7 +174,7 @@ impl PageContent {
             }
             ErrorKind::CookieNotKept if error.detail() == "session_dead_at_once" => {
                 let mut page = Self::new(
-                    "no-cookie",
+                    Page::NoCookie,
                     "Your session ended at once",
                     "You signed in a moment ago, but the session is not valid any more.",
                 );
@@ -142,7 +184,7 @@ impl PageContent {
             }
             ErrorKind::CookieNotKept => {
                 let mut page = Self::new(
-                    "no-cookie",
+                    Page::NoCookie,
                     "Your browser did not keep our cookie",
                     "You signed in, but the cookie that remembers it did not come back.",
                 );
@@ -154,41 +196,41 @@ impl PageContent {
                 page
             }
             ErrorKind::LoginExpired => Self::new(
-                "restart",
+                Page::Restart,
                 "Sign-in could not be finished",
                 "It took too long, was finished in another tab, or was started in another \
                  browser. Starting again takes a moment.",
             ),
             ErrorKind::SignedOutMeanwhile => Self::new(
-                "restart",
+                Page::Restart,
                 "Sign-in could not be finished",
                 "You were signed out while the sign-in was under way.",
             ),
             ErrorKind::CrossSite => Self::new(
-                "forbidden",
+                Page::Forbidden,
                 "Request refused",
                 "This request came from another site, so it was not carried out.",
             ),
             _ => match kind.blame() {
                 Blame::Visitor => Self::new(
-                    "bad-request",
+                    Page::BadRequest,
                     "This request cannot be served",
                     "It is incomplete or was changed on its way. Starting the sign-in again helps \
                      in most cases.",
                 ),
                 Blame::Store | Blame::Inside => Self::new(
-                    "unavailable",
+                    Page::Unavailable,
                     "Sign-in is not available just now",
                     "A part of this service does not answer. You have not been signed out; please \
                      try again in a moment.",
                 ),
                 Blame::Provider if kind == ErrorKind::ProviderUnavailable => Self::new(
-                    "unavailable",
+                    Page::Unavailable,
                     "Sign-in is not available just now",
                     "The sign-in service does not answer. Please try again in a moment.",
                 ),
                 Blame::Provider => Self::new(
-                    "provider-error",
+                    Page::ProviderError,
                     "Sign-in failed",
                     "The sign-in service gave an answer that cannot be accepted. If trying again \
                      does not help, tell the people who run this application, with the reference.",

@@ -359,6 +359,12 @@ impl Live {
 pub(crate) fn unavailable(error: &StoreError) -> AuthError {
     use crate::store::StoreErrorKind;
 
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        tracing::warn!(%cause, "{error}");
+        source = cause.source();
+    }
+
     AuthError::new(
         ErrorKind::StoreUnavailable,
         match error.kind() {

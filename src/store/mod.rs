@@ -4,14 +4,6 @@
 //! A [`Store`] keeps bytes under keys for a while. It needs to know nothing about logins: what says
 //! anything is sealed before it reaches the store, with the key as associated data, and keys are
 //! hashes, so that a dump of the store shows nothing and a record cannot be moved to another key.
-//!
-//! | key | value |
-//! |---|---|
-//! | `<prefix>:pending:<sha256 of the random part of state>` | postcard of the pending login |
-//! | `<prefix>:spent:<sha256 of the random part of state>` | `1` (not sealed): a sealed login that was used |
-//! | `<prefix>:session:<sha256 of the session id>` | postcard of the session |
-//! | `<prefix>:{marks}:<sha256 of whom it ends>` | generation (random), incarnation, number; not sealed |
-//! | `<prefix>:lease:<sha256 of the session id>` | 16 random bytes (not sealed): who refreshes the session just now |
 
 mod bounded;
 mod memory;
@@ -19,6 +11,7 @@ mod memory;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,7 +25,15 @@ use crate::seal::sha256;
 /// A store of bytes with times to live.
 ///
 /// Every operation is atomic for its key. An implementation is tested by the conformance suite in
-/// the test kit (feature `test-util`).
+/// the test kit (feature `test-util`, `testing::store_suite`).
+///
+/// | key | value |
+/// |---|---|
+/// | `<prefix>:pending:<sha256 of the random part of state>` | a pending login, sealed |
+/// | `<prefix>:spent:<sha256 of the random part of state>` | `1`: a sealed login that was used |
+/// | `<prefix>:session:<sha256 of the session id>` | a session, sealed |
+/// | `<prefix>:{marks}:<sha256 of whom it ends>` | a revocation mark or the counter, nothing secret |
+/// | `<prefix>:lease:<sha256 of the session id>` | 16 random bytes: who refreshes it just now |
 ///
 /// # Examples
 ///
@@ -72,6 +73,32 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn shared(&self) -> bool;
 }
 
+impl<T: Store + ?Sized> Store for Arc<T> {
+    fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool> {
+        (**self).insert(key, value, ttl)
+    }
+
+    fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+        (**self).load(key)
+    }
+
+    fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
+        (**self).swap(key, old, new, ttl)
+    }
+
+    fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+        (**self).take(key)
+    }
+
+    fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
+        (**self).remove_if(key, old)
+    }
+
+    fn shared(&self) -> bool {
+        (**self).shared()
+    }
+}
+
 /// Where a value lies: `<prefix>:<purpose>:<hex of SHA-256 of the id>`.
 ///
 /// The id itself, which may be a bearer secret, never reaches the store.
@@ -105,7 +132,7 @@ impl Key {
         Self(key.into())
     }
 
-    /// Returns the key as text: printable ASCII without white space.
+    /// Returns the key as text: printable ASCII without white space, if prefix and purpose are.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,10 +1,13 @@
 //! Being signed in without a provider, for tests of the application behind the layer.
 
+use std::time::Duration;
+
 use http::header::{COOKIE, HeaderValue};
 use http::{HeaderMap, Request};
 use serde_json::{Map, Value};
 
-use crate::clock::UnixTime;
+use crate::clock::{Clock, SystemClock, UnixTime};
+use crate::identity::{Facts, Identity};
 use crate::layer::PkceAuthLayer;
 use crate::session::establish::Login;
 
@@ -92,6 +95,20 @@ impl SignedIn {
     pub const fn authenticated_at(mut self, at: UnixTime) -> Self {
         self.auth_time = Some(at);
         self
+    }
+
+    /// Returns the identity alone, for tests of a handler without the layer: put it into the
+    /// extensions of a request. The issuer is `https://issuer.test`, the session ends in an hour.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(Facts {
+            issuer: "https://issuer.test".to_owned(),
+            subject: self.subject.clone(),
+            claims: self.claims.clone(),
+            acr: self.acr.clone(),
+            authenticated_at: self.auth_time,
+            expires_at: SystemClock.now() + Duration::from_secs(3600),
+        })
     }
 
     /// Makes the session and returns the value of a `Cookie` header for it.
