@@ -14,11 +14,12 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use crate::admission::{Admission, Gate, Verdict, admit};
 use crate::after::After;
 use crate::flow::{self, Core, Form};
 use crate::paths::Endpoint;
 use crate::respond::{Answer, Respond};
-use crate::service::{Admission, Gate, Lookup, PkceAuth, Verdict, admit};
+use crate::session::keeper::Found;
 
 /// A form of the provider's is small; more than this is not read.
 const MAX_FORM: usize = 64 * 1024;
@@ -50,6 +51,9 @@ pin_project! {
         Answer { answer: Option<Answer>, responder: R },
     }
 }
+
+/// A look-up under way.
+pub(crate) type Lookup = Pin<Box<dyn Future<Output = Found> + Send>>;
 
 /// A request that waits for its look-up, with the service that is ready for it.
 struct Waiting<S, R, B> {
@@ -95,25 +99,15 @@ where
 
     pub(crate) fn lookup(
         lookup: Lookup,
-        outer: &PkceAuth<S, R>,
         service: S,
         request: Request<B>,
         admission: Admission,
-    ) -> Self
-    where
-        R: Clone,
-    {
+        (core, gate, responder): (Arc<Core>, Arc<Gate>, R),
+    ) -> Self {
         Self {
             state: State::Lookup {
                 lookup,
-                waiting: Some(Waiting {
-                    service,
-                    request,
-                    admission,
-                    core: outer.core.clone(),
-                    gate: outer.gate.clone(),
-                    responder: outer.responder.clone(),
-                }),
+                waiting: Some(Waiting { service, request, admission, core, gate, responder }),
             },
         }
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
+use crate::admission::Gate;
 use crate::builder::Builder;
 use crate::flow::Core;
 use crate::names::{ClientId, Issuer, PublicUrl};
 use crate::respond::Pages;
-use crate::service::{Gate, PkceAuth};
+use crate::service::PkceAuth;
 
 /// A Tower layer that puts OpenID Connect sign-in before any HTTP service.
 ///

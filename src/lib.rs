@@ -31,6 +31,7 @@ mod flow;
 mod respond;
 
 // Floor 5: tower.
+mod admission;
 mod after;
 mod builder;
 mod future;
@@ -62,7 +63,7 @@ pub use self::oidc::http::{HttpClient, HttpError, HttpFuture};
 pub use self::oidc::hyper_client::HyperClient;
 pub use self::oidc::keys::SigningAlgorithm;
 pub use self::oidc::metadata::Endpoints;
-pub use self::oidc::userinfo::Userinfo;
+pub use self::oidc::settings::Userinfo;
 pub use self::paths::PathRule;
 pub use self::pending::Pending;
 pub use self::respond::{Answer, EmptyBody, Page, Pages, Respond};

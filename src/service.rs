@@ -1,38 +1,22 @@
 //! The service: classifies each request, and passes it on or answers it.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use http::header::{COOKIE, HeaderName};
+use http::header::COOKIE;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::access::{self, Kind};
+use crate::admission::{Admission, Gate, Verdict, admit, judge_crossing};
 use crate::after::After;
-use crate::csrf;
-use crate::error::AuthError;
-use crate::flow::{self, Core, deny};
+use crate::flow::{self, Core};
 use crate::future::ResponseFuture;
 use crate::headers;
 use crate::identity::Identity;
-use crate::paths::{Class, Paths};
-use crate::respond::{Answer, Pages, Respond};
-use crate::session::keeper::Found;
-
-/// What the service asks at its door, beside the core of the flows.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) paths: Paths,
-    /// Headers that say who is signed in, beside the well-known ones.
-    pub(crate) identity_headers: Vec<HeaderName>,
-    pub(crate) forward_authorization: bool,
-    pub(crate) allow_preflight: bool,
-    pub(crate) anonymous_on_outage: bool,
-    /// Whether every look-up is answered by this process's memory.
-    pub(crate) at_once: bool,
-}
+use crate::paths::Class;
+use crate::respond::{Pages, Respond};
 
 /// The service that [`PkceAuthLayer`](crate::PkceAuthLayer) makes.
 ///
@@ -126,7 +110,13 @@ where
                         // need not be.
                         let clone = self.inner.clone();
                         let ready = std::mem::replace(&mut self.inner, clone);
-                        ResponseFuture::lookup(lookup, self, ready, request, waiting)
+                        ResponseFuture::lookup(
+                            lookup,
+                            ready,
+                            request,
+                            waiting,
+                            (self.core.clone(), self.gate.clone(), self.responder.clone()),
+                        )
                     }
                 }
             }
@@ -140,70 +130,6 @@ impl<S: Clone, R> PkceAuth<S, R> {
     fn give_up_readiness(&mut self) {
         let clone = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, clone));
-    }
-}
-
-/// What becomes of a request whose session is known.
-#[allow(clippy::large_enum_variant, reason = "it is moved once; a box would cost more")]
-pub(crate) enum Verdict<B> {
-    /// The layer answers it.
-    Answer(Answer),
-    /// The inner service gets it.
-    Pass(Request<B>, After),
-}
-
-/// What is known of a request while its session is looked up.
-pub(crate) struct Admission {
-    optional: bool,
-    /// Whether it may act with a session, by where it comes from.
-    crossing: Result<(), AuthError>,
-}
-
-/// Judges where a request comes from, before it may prolong anything.
-fn judge_crossing<B>(core: &Core, request: &Request<B>) -> Result<(), AuthError> {
-    let (method, headers) = (request.method(), request.headers());
-    let upgrade = access::is_upgrade(method, headers);
-    csrf::judge(method, headers, upgrade, core.public_url.origin(), core.csrf_header.as_ref())
-}
-
-/// Decides what becomes of a request once its session is known.
-pub(crate) fn admit<B>(
-    core: &Arc<Core>,
-    gate: &Gate,
-    admission: Admission,
-    mut request: Request<B>,
-    found: Found,
-) -> Verdict<B> {
-    let Admission { optional, crossing } = admission;
-    match found {
-        Found::Live(live) => {
-            if let Err(error) = crossing {
-                let kind = access::kind(request.method(), request.headers());
-                return Verdict::Answer(core.refuse(kind, error, None));
-            }
-            core.cookies.strip(request.headers_mut());
-            if !gate.forward_authorization {
-                headers::strip_authorization(request.headers_mut());
-            }
-            request.extensions_mut().insert(live.identity().clone());
-            Verdict::Pass(request, After::signed_in(core, live.set_cookies, optional))
-        }
-        Found::Unknown(error) if !(optional && gate.anonymous_on_outage) => {
-            let kind = access::kind(request.method(), request.headers());
-            Verdict::Answer(core.refuse(kind, error, None))
-        }
-        found => {
-            let passes = optional
-                || (gate.allow_preflight
-                    && access::kind(request.method(), request.headers()) == Kind::Preflight);
-            if passes {
-                core.cookies.strip(request.headers_mut());
-                return Verdict::Pass(request, After::anonymous(core, optional));
-            }
-            let cookie = !matches!(found, Found::Absent);
-            let (parts, _) = request.into_parts();
-            Verdict::Answer(deny::deny(core, &parts, cookie))
-        }
     }
 }
 
@@ -223,6 +149,3 @@ fn cookie_fields(headers: &HeaderMap) -> HeaderMap {
     }
     fields
 }
-
-/// A look-up under way.
-pub(crate) type Lookup = Pin<Box<dyn Future<Output = Found> + Send>>;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["oidc"],
     &["identity", "pending", "session"],
     &["access", "csrf", "flow", "respond"],
-    &["after", "builder", "future", "layer", "service"],
+    &["admission", "after", "builder", "future", "layer", "service"],
     &["axum", "manual", "testing"],
 ];
 

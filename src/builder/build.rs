@@ -2,33 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use super::{BuildError, Builder, Config};
+use crate::admission::Gate;
 use crate::cookies::Cookies;
 use crate::flow::Core;
 use crate::layer::PkceAuthLayer;
 use crate::names::is_loopback;
-use crate::oidc::authorize::RESERVED;
-use crate::oidc::client_auth::ClientAuth;
 use crate::oidc::http::{HttpClient, Outbound};
 use crate::oidc::keys::SigningAlgorithm;
 use crate::oidc::metadata::Metadata;
-use crate::oidc::provider::{self, Provider};
-use crate::paths::{Paths, is_plain};
+use crate::oidc::provider::Provider;
+use crate::oidc::settings::Settings;
+use crate::paths::Paths;
 use crate::pending::{self, Pending, PendingLogins};
 use crate::seal::{CookieKeys, Sealer};
-use crate::service::Gate;
 use crate::session::Sessions;
 use crate::session::keeper::{self, Keeper};
 use crate::session::refresher::Refresher;
-use crate::session::revocation::{MARK_TTL, Revocation};
+use crate::session::revocation::Revocation;
 use crate::store::{BoundedStore, MemoryStore, Store};
-
-/// No leeway for clocks may exceed this: a token that expired longer ago is expired.
-const MAX_LEEWAY: Duration = Duration::from_secs(300);
-/// No session outlives the marks that may end it.
-const MAX_LIFETIME: Duration = MARK_TTL;
 
 impl<R> Builder<R> {
     /// Makes the layer. Nothing is fetched: it starts while the provider is down.
@@ -73,112 +66,6 @@ impl Config {
             return Err(BuildError { problems });
         };
         Ok(self.assemble(metadata, http_client, allow_http))
-    }
-
-    fn judge(&self, problems: &mut Vec<String>) {
-        let mut problem = |text: String| problems.push(text);
-        match (&self.client_secret, self.client_auth) {
-            (None, auth) if auth != ClientAuth::None => problem(format!(
-                "client secret: none given, and `{}` needs one; a client without says \
-                 `public_client`",
-                auth.name()
-            )),
-            (Some(_), ClientAuth::None) => {
-                problem("client authentication: `none` sends no secret, but one is given".into());
-            }
-            _ => {}
-        }
-        if let Some(name) = &self.csrf_header
-            && !name.as_str().starts_with("x-")
-        {
-            problem(format!(
-                "CSRF header {name:?}: a name beginning with \"x-\" is needed; others a page may send \
-                 unasked"
-            ));
-        }
-        if self.client_id.as_str().is_empty() {
-            problem("client id \"\": it is empty".into());
-        }
-        if self.cookie_keys.is_none() && !self.public_url.is_loopback() {
-            problem(format!(
-                "cookie keys: none given; every pod of {} needs the same ring",
-                self.public_url
-            ));
-        }
-        if !self.public_url.is_https() && !self.public_url.is_loopback() && !self.danger_http {
-            problem(format!(
-                "public URL \"{}\": without TLS only loopback will do; it is what \
-                 browsers ask for, not the address listened on",
-                self.public_url
-            ));
-        }
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
-        if !is_plain(&self.prefix)
-            || !self.prefix.bytes().all(plain)
-            || self.prefix.len() < 2
-            || self.prefix.ends_with('/')
-        {
-            problem(format!("prefix {:?}: a plain path such as \"/auth\" is needed", self.prefix));
-        }
-        for (name, value) in &self.extra_parameters {
-            if name.is_empty() {
-                problem(format!("extra parameter {name:?} = {value:?}: it has no name"));
-            }
-            if RESERVED.contains(&name.as_str()) {
-                problem(format!("extra parameter {name:?} = {value:?}: the layer sets it itself"));
-            }
-        }
-        for (what, values) in [
-            ("claim", &self.claims),
-            ("trusted audience", &self.trusted_audiences),
-            ("acr", &self.acr),
-        ] {
-            for value in values {
-                if value.is_empty() || (what == "acr" && value.contains(' ')) {
-                    problem(format!("{what} {value:?}: one value that is not empty is needed"));
-                }
-            }
-        }
-        for scope in &self.scopes {
-            let valid =
-                |b: u8| b == b'!' || (b'#'..=b'[').contains(&b) || (b']'..=b'~').contains(&b);
-            if scope.is_empty() || !scope.bytes().all(valid) {
-                problem(format!("scope {scope:?}: one word of RFC 6749 section 3.3 is needed"));
-            }
-        }
-        let store = self.store.as_ref();
-        if store.is_none() && self.sessions == Some(Sessions::Stored) {
-            problem("sessions: stored ones need a store".into());
-        }
-        if store.is_none() && self.pending == Some(Pending::Store) {
-            problem("pending logins: no store is given to keep them in".into());
-        }
-        if self.store_prefix.is_empty()
-            || !self.store_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        {
-            problem(format!("store prefix {:?}: letters, digits, `-_.`", self.store_prefix));
-        }
-        if self.leeway > MAX_LEEWAY {
-            problem(format!("leeway {:?}: at most {MAX_LEEWAY:?}", self.leeway));
-        }
-        if self.max_cookie_bytes > 12 * 1024 || self.max_cookie_bytes < 512 {
-            problem(format!("cookie bytes {}: from 512 to 12288", self.max_cookie_bytes));
-        }
-        let second = Duration::from_secs(1);
-        for (name, value) in [
-            ("login lifetime", self.login_ttl),
-            ("idle lifetime", self.lifetimes.idle),
-            ("absolute lifetime", self.lifetimes.absolute),
-        ] {
-            if value < second || value > MAX_LIFETIME {
-                problem(format!("{name} {value:?}: from 1 s to 30 days"));
-            }
-        }
-        for (name, time_out) in [("provider", self.time_out), ("store", self.store_time_out)] {
-            if time_out.is_zero() {
-                problem(format!("{name} time-out: zero lets no call succeed"));
-            }
-        }
     }
 
     fn assemble(
@@ -227,7 +114,7 @@ impl Config {
             given => given,
         };
         let provider = Arc::new(Provider::new(
-            provider::Settings {
+            Settings {
                 issuer: self.issuer.clone(),
                 client_id: self.client_id,
                 client_secret: self.client_secret,

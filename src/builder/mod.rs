@@ -1,6 +1,7 @@
 //! The builder: every setting of a layer, judged together at the end.
 
 mod build;
+mod judge;
 mod settings;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use crate::oidc::client_auth::ClientAuth;
 use crate::oidc::http::HttpClient;
 use crate::oidc::keys::SigningAlgorithm;
 use crate::oidc::metadata::Endpoints;
-use crate::oidc::userinfo::Userinfo;
+use crate::oidc::settings::Userinfo;
 use crate::paths::PathRule;
 use crate::pending::Pending;
 use crate::respond::Pages;

@@ -11,7 +11,7 @@ use crate::oidc::client_auth::ClientAuth;
 use crate::oidc::http::HttpClient;
 use crate::oidc::keys::SigningAlgorithm;
 use crate::oidc::metadata::Endpoints;
-use crate::oidc::userinfo::Userinfo;
+use crate::oidc::settings::Userinfo;
 use crate::paths::PathRule;
 use crate::pending::Pending;
 use crate::seal::CookieKeys;

@@ -7,7 +7,7 @@ use openidconnect::{
 };
 
 use super::metadata::Metadata;
-use super::provider::Settings;
+use super::settings::Settings;
 use crate::error::{AuthError, ErrorKind};
 
 /// What differs from one login to the next.

@@ -17,5 +17,6 @@ pub(crate) mod jws;
 pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod provider;
+pub(crate) mod settings;
 pub(crate) mod token;
 pub(crate) mod userinfo;

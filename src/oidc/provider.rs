@@ -12,40 +12,14 @@ use http::Request;
 use http::header::CACHE_CONTROL;
 use url::Url;
 
-use super::client_auth::ClientAuth;
 use super::http::{Answer, CallError, Outbound};
 use super::id_token::{Expected, IdClaims, accept};
 use super::jws::{JwsError, Unverified, Verified};
-use super::keys::{Keys, SigningAlgorithm};
+use super::keys::Keys;
 use super::metadata::Metadata;
-use super::userinfo::Userinfo;
+use super::settings::Settings;
 use crate::clock::Clock;
 use crate::error::{AuthError, ErrorKind};
-use crate::names::{ClientId, Issuer};
-use crate::secret::ClientSecret;
-
-/// Everything about the provider and this client that does not change while the layer runs.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) issuer: Issuer,
-    pub(crate) client_id: ClientId,
-    pub(crate) client_secret: Option<ClientSecret>,
-    pub(crate) client_auth: ClientAuth,
-    pub(crate) redirect_uri: String,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) extra_parameters: Vec<(String, String)>,
-    pub(crate) algorithms: Vec<SigningAlgorithm>,
-    pub(crate) trusted_audiences: Vec<String>,
-    pub(crate) userinfo: Userinfo,
-    pub(crate) form_post: bool,
-    pub(crate) max_age: Option<Duration>,
-    pub(crate) acr: Vec<String>,
-    pub(crate) leeway: Duration,
-    /// Whether `http` on this machine will do for the provider.
-    pub(crate) allow_http: bool,
-    /// Endpoints given by hand; there is no discovery then.
-    pub(crate) endpoints: Option<Metadata>,
-}
 
 /// Metadata and keys as they were fetched together.
 #[derive(Clone, Debug)]

@@ -11,20 +11,6 @@ use super::json::object;
 use super::provider::Provider;
 use crate::error::{AuthError, ErrorKind};
 
-/// Whether the userinfo endpoint is asked at a login.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Userinfo {
-    /// It is not called; the ID token says who somebody is.
-    #[default]
-    Off,
-    /// It is called; without an answer the claims of the ID token must do. An answer that speaks
-    /// of somebody else refuses the login all the same.
-    Optional,
-    /// It is called, and without a good answer nobody is signed in.
-    Required,
-}
-
 /// Claims that say something about the token or the login; userinfo has no say in them.
 const PROTOCOL: &[&str] = &[
     "acr",

@@ -15,8 +15,8 @@ use super::{Record, Refresh};
 use crate::error::{AuthError, ErrorKind};
 use crate::identity::join_claims;
 use crate::oidc::id_token::{Expected, IdClaims, Nonce};
+use crate::oidc::settings::Userinfo;
 use crate::oidc::token::{TokenError, Tokens};
-use crate::oidc::userinfo::Userinfo;
 use crate::secret::random;
 use crate::store::Key;
 
