@@ -27,7 +27,7 @@ use crate::session::refresh::AfterCrash;
 use crate::session::{Lifetimes, Sessions};
 use crate::store::Store;
 
-/// Sets up a [`PkceAuthLayer`]; every setting has a default that is safe on a network.
+/// Sets up a [`PkceAuthLayer`](crate::PkceAuthLayer); every setting has a default that is safe on a network.
 ///
 /// Setters cannot fail: [`Builder::build`] judges all settings together and reports every problem
 /// at once.
