@@ -25,6 +25,16 @@ pub enum Blame {
 ///
 /// The codes (see [`ErrorKind::code`]) are part of the public contract: they do not change their
 /// meaning between releases.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{Blame, ErrorKind};
+///
+/// assert_eq!(ErrorKind::StoreUnavailable.code(), "store_unavailable");
+/// assert_eq!(ErrorKind::StoreUnavailable.blame(), Blame::Store);
+/// assert_eq!(ErrorKind::StoreUnavailable.status(), 503);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {

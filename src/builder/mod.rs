@@ -166,6 +166,23 @@ impl Config {
 }
 
 /// Settings that do not make a layer, with all that is wrong with them.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let error = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .build()
+/// .unwrap_err();
+/// assert!(error.problems()[0].starts_with("client secret"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BuildError {
     problems: Vec<String>,

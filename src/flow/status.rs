@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Core, method_not_allowed};
 use crate::access;
+use crate::error::{AuthError, ErrorKind};
 use crate::respond::{Answer, Content};
 use crate::session::keeper::Found;
 
@@ -36,6 +37,7 @@ pub(crate) async fn session(core: &Arc<Core>, parts: &Parts) -> Answer {
         Found::Absent | Found::Dead => {
             let body = json!({"authenticated": false, "login_url": core.login_path(None)});
             Answer::new(StatusCode::UNAUTHORIZED, Content::Json(body.to_string()))
+                .with_error(AuthError::new(ErrorKind::NotSignedIn, "no_session"))
         }
         Found::Unknown(error) => {
             let kind = access::kind(&parts.method, &parts.headers);

@@ -6,6 +6,26 @@ use crate::names::ClientId;
 use crate::secret::{ClientSecret, base64};
 
 /// The way the client authenticates at the token endpoint; it is never changed unasked.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientAuth, ClientId, ClientSecret, PkceAuthLayer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let builder = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// );
+/// let layer = builder
+///     .clone()
+///     .client_secret(ClientSecret::new("a+b c"))
+///     .client_auth(ClientAuth::Post)
+///     .build()?;
+/// assert!(builder.client_auth(ClientAuth::Post).build().is_err(), "it needs a secret");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClientAuth {

@@ -9,6 +9,23 @@ use crate::names::{ClientId, Issuer};
 use crate::secret::ClientSecret;
 
 /// Whether the userinfo endpoint is asked at a login.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, PkceAuthLayer, Userinfo};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .public_client()
+/// .userinfo(Userinfo::Required)
+/// .build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Userinfo {

@@ -29,6 +29,23 @@ use crate::session::revocation::Counter;
 use crate::store::{Key, MemoryStore, Store, StoreErrorKind};
 
 /// Where pending logins are kept.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, PkceAuthLayer, Pending};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .public_client()
+/// .pending(Pending::Sealed)
+/// .build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Pending {

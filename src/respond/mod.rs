@@ -71,6 +71,23 @@ impl<B: From<Bytes>> Respond<B> for Pages {
 }
 
 /// A responder for bodies that can only be empty, as tonic's; gRPC callers lose nothing by it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, EmptyBody, PkceAuthLayer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .public_client()
+/// .responder(EmptyBody)
+/// .build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyBody;
 

@@ -29,6 +29,23 @@ use crate::identity::{Facts, Identity};
 use crate::session::revocation::Baseline;
 
 /// Where sessions live.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, PkceAuthLayer, Sessions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .public_client()
+/// .sessions(Sessions::Sealed)
+/// .build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Sessions {

@@ -132,6 +132,23 @@ pub(crate) enum Effect {
 
 /// What to do with a session whose last refresh crashed between note and result: its refresh
 /// token may have been spent.
+///
+/// # Examples
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, PkceAuthLayer, AfterCrash};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .public_client()
+/// .after_crash(AfterCrash::SignIn)
+/// .build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AfterCrash {
