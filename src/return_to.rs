@@ -57,7 +57,7 @@ impl ReturnTo {
 fn stays_when_decoded(path: &str, base: &Url) -> bool {
     // Only what stands before the second segment can name a host.
     let decoded: Vec<u8> = percent_decode(path.as_bytes()).collect();
-    let Ok(decoded) = String::from_utf8(decoded) else { return true };
+    let decoded = String::from_utf8_lossy(&decoded);
     let bytes = decoded.as_bytes();
     // Controls vanish in browsers' parsers and a backslash is a slash to them.
     let mut read = bytes.iter().filter(|&&b| !matches!(b, b'\t' | b'\n' | b'\r'));
@@ -211,6 +211,9 @@ mod tests {
             "/%0a/evil.example",
             "/%0d%0a/evil.example",
             "/%2e%2f/evil.example",
+            "/%2fevil.example/%ff",
+            "/%2e%2f/evil%ff",
+            "/%5cevil%80",
             "/auth?x",
             "/auth#x",
             "/%2e/auth/login",

@@ -22,6 +22,8 @@ use crate::session::keeper::{Found, unavailable};
 
 /// A sign-out that the store did not hear of is tried again with growing pauses, up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a sign-out waits to learn where the provider's is.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// So many sign-outs may wait for the store.
 const MAX_ENDINGS: usize = 10_000;
 
@@ -138,9 +140,10 @@ fn here_only(core: &Core, error: &AuthError) -> Answer {
 /// The session is over here; the provider hears of it if it has an endpoint for that. Coming back
 /// from there is not needed for anything.
 async fn to_provider(core: &Arc<Core>, id_token: Option<&str>) -> Answer {
-    let endpoint = match core.provider.snapshot().await {
-        Ok(snapshot) => snapshot.metadata.end_session.clone(),
-        Err(_) => None,
+    // The cookies go with this answer: a provider that hangs must not hold them back.
+    let endpoint = match tokio::time::timeout(PATIENCE, core.provider.snapshot()).await {
+        Ok(Ok(snapshot)) => snapshot.metadata.end_session.clone(),
+        Ok(Err(_)) | Err(_) => None,
     };
     match endpoint {
         Some(endpoint) => {

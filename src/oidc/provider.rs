@@ -13,7 +13,7 @@ use http::header::CACHE_CONTROL;
 use url::Url;
 
 use super::http::{Answer, CallError, Outbound};
-use super::id_token::{Expected, IdClaims, accept};
+use super::id_token::{Expected, IdClaims, Nonce, accept};
 use super::jws::{JwsError, Unverified, Verified};
 use super::keys::Keys;
 use super::metadata::Metadata;
@@ -281,12 +281,15 @@ impl Provider {
         expected: &Expected<'_>,
     ) -> Result<IdClaims, AuthError> {
         let refused = |detail| AuthError::new(ErrorKind::IdToken, detail);
-        let verified = self.verified(token, &["jwt"]).await.map_err(|error| match error {
-            JwsError::KeysUnavailable => {
-                AuthError::new(ErrorKind::ProviderUnavailable, error.detail())
-            }
-            error => refused(error.detail()),
-        })?;
+        let verified = self
+            .verified(token, &["jwt"], matches!(expected.nonce, Nonce::IfPresent(_)))
+            .await
+            .map_err(|error| match error {
+                JwsError::KeysUnavailable => {
+                    AuthError::new(ErrorKind::ProviderUnavailable, error.detail())
+                }
+                error => refused(error.detail()),
+            })?;
         accept(verified, expected).map_err(|detail| match detail {
             "exp_past" | "iat_future" | "iat_old" | "nbf_future" => {
                 refused(detail).with_hint("compare the clocks of this machine and the provider")
@@ -295,7 +298,12 @@ impl Provider {
         })
     }
 
-    async fn verified(self: &Arc<Self>, token: &str, types: &[&str]) -> Result<Verified, JwsError> {
+    async fn verified(
+        self: &Arc<Self>,
+        token: &str,
+        types: &[&str],
+        refresh: bool,
+    ) -> Result<Verified, JwsError> {
         let unverified = Unverified::parse(token, &self.settings.algorithms, types)?;
         let snapshot = self.snapshot().await.map_err(|_| JwsError::KeysUnavailable)?;
         let mut keys = snapshot.keys;
@@ -307,6 +315,9 @@ impl Provider {
                     keys = match self.newer_keys(&snapshot.metadata, &keys).await {
                         Newer::Fetched(keys) => return unverified.verify(&keys),
                         Newer::Shared(keys) => keys,
+                        // Asked too often lately: nobody can tell. A login is refused then; a
+                        // session must not end for it.
+                        Newer::Refused if refresh => return Err(JwsError::KeysUnavailable),
                         Newer::Refused => return Err(error),
                         Newer::Unavailable => return Err(JwsError::KeysUnavailable),
                     }

@@ -156,8 +156,9 @@ fn parse(answer: &Answer) -> Result<Tokens, TokenError> {
         return Err(malformed("token_type"));
     }
     let id = match body.get("id_token") {
-        None => None,
-        Some(Value::String(id)) if !id.is_empty() => Some(SecretString::new(id.as_str())),
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) if id.is_empty() => None,
+        Some(Value::String(id)) => Some(SecretString::new(id.as_str())),
         Some(_) => return Err(malformed("id_token")),
     };
     Ok(Tokens {

@@ -15,9 +15,10 @@ use super::{Record, Refresh};
 use crate::error::{AuthError, ErrorKind};
 use crate::identity::join_claims;
 use crate::oidc::id_token::{Expected, IdClaims, Nonce};
+use crate::oidc::json::object;
 use crate::oidc::settings::Userinfo;
 use crate::oidc::token::{TokenError, Tokens};
-use crate::secret::random;
+use crate::secret::{from_base64url, random};
 use crate::store::Key;
 
 /// How long a lease holds without being renewed.
@@ -50,7 +51,9 @@ pub(super) struct Attempt<'a> {
 struct New {
     tokens: Tokens,
     claims: Option<IdClaims>,
-    /// The answer of the userinfo endpoint, if it was asked and gave one.
+    /// Whether the userinfo endpoint was asked.
+    asked: bool,
+    /// Its answer, if it gave one.
     userinfo: Option<Map<String, Value>>,
 }
 
@@ -262,14 +265,27 @@ impl<'a> Attempt<'a> {
                 error.log();
                 Event::GrantGone
             }
-            Err(TokenError::Refused(error) | TokenError::Transient(error)) => {
+            Err(TokenError::Refused(error)) => {
                 error.log();
-                let rest = millis(refresher.clock.monotonic() + REST);
-                refresher.rest_until.store(rest, Ordering::Release);
+                // What is wrong with this one session says nothing of the others; a client that
+                // is refused as such is refused for all.
+                if error.detail() == "invalid_client" {
+                    self.let_provider_rest();
+                }
+                Event::Transient
+            }
+            Err(TokenError::Transient(error)) => {
+                error.log();
+                self.let_provider_rest();
                 Event::Transient
             }
             Ok(tokens) => self.judge(tokens, snapshot.metadata.userinfo.as_ref()).await,
         }
+    }
+
+    fn let_provider_rest(&self) {
+        let rest = millis(self.refresher.clock.monotonic() + REST);
+        self.refresher.rest_until.store(rest, Ordering::Release);
     }
 
     /// Holds what came back against the session (OpenID Connect Core 1.0 section 12.2).
@@ -286,25 +302,26 @@ impl<'a> Attempt<'a> {
             }
             Err(error) => {
                 error.log();
-                self.new = Some(New { tokens, claims: None, userinfo: None });
+                self.new = Some(New { tokens, claims: None, asked: false, userinfo: None });
                 return Event::Rejected;
             }
         };
+        let asked = userinfo.is_some() && settings.userinfo != Userinfo::Off;
         let mut more = None;
-        if let (Some(endpoint), true) = (userinfo, settings.userinfo != Userinfo::Off) {
+        if let (Some(endpoint), true) = (userinfo, asked) {
             let (access, subject) = (tokens.access.expose(), &self.record.subject);
             match self.refresher.provider.userinfo(endpoint, access, subject).await {
                 Ok(fresh) => more = Some(fresh),
                 Err(error) if error.detail() == "sub" => {
                     error.log();
-                    self.new = Some(New { tokens, claims, userinfo: None });
+                    self.new = Some(New { tokens, claims, asked: true, userinfo: None });
                     return Event::Rejected;
                 }
                 // The tokens are new and must be kept; the claims stay as they were.
                 Err(error) => error.log(),
             }
         }
-        self.new = Some(New { tokens, claims, userinfo: more });
+        self.new = Some(New { tokens, claims, asked, userinfo: more });
         Event::Tokens
     }
 
@@ -341,7 +358,7 @@ impl<'a> Attempt<'a> {
 
     /// Puts the new tokens into the session as it stands now.
     async fn save(&mut self) -> Event {
-        let Some(New { tokens, claims, userinfo }) = &self.new else {
+        let Some(New { tokens, claims, asked, userinfo }) = &self.new else {
             return Event::StoreFailed;
         };
         let now = self.refresher.clock.now();
@@ -358,15 +375,18 @@ impl<'a> Attempt<'a> {
         }
         // Rights change only where every source that gave them has spoken: what it leaves out now
         // was taken away.
-        let asks_userinfo = self.refresher.provider.settings().userinfo != Userinfo::Off;
         let base = match claims {
             Some(claims) => Some(claims.all.clone()),
-            None if userinfo.is_some() => serde_json::from_str(&record.claims).ok(),
-            None => None,
+            // Without a new ID token the one that is kept, which was verified, says what it said.
+            None => self
+                .record
+                .tokens
+                .as_ref()
+                .and_then(|tokens| tokens.id.as_deref())
+                .and_then(|kept| object(&from_base64url(kept.split('.').nth(1)?)?)),
         };
-        if let Some(base) = base
-            && (userinfo.is_some() || !asks_userinfo)
-        {
+        let has_spoken = userinfo.is_some() || (claims.is_some() && !asked);
+        if let (Some(base), true) = (base, has_spoken) {
             let userinfo = userinfo.clone().unwrap_or_default();
             let joined = join_claims(base, userinfo, &self.refresher.claims);
             record.claims = Value::Object(joined).to_string();

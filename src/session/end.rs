@@ -1,17 +1,22 @@
 //! Ending a session, here and wherever it can be presented.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue};
 
 use super::SessionRef;
 use super::cache::Opened;
 use super::chunk::{Held, Presented};
 use super::establish::MAX_HINT;
-use super::keeper::{Keeper, TOUCH};
+use super::keeper::Keeper;
 use super::revocation::Target;
 use crate::cookies::{MAX_CHUNKS, Own};
 use crate::seal::Purpose;
 use crate::secret::from_base64url;
 use crate::store::StoreError;
+
+/// A mark outlives its session by as much as clocks of pods may be apart.
+const MARGIN: Duration = Duration::from_secs(300);
 
 impl Keeper {
     /// Ends a session everywhere it can be presented.
@@ -20,7 +25,7 @@ impl Keeper {
             store.take(&self.session_key(&session.id)).await?;
             return Ok(());
         }
-        let ttl = session.ends.since(self.clock.now()) + TOUCH;
+        let ttl = session.ends.since(self.clock.now()) + MARGIN;
         self.revocation.mark(Target::Session(&session.id), ttl).await
     }
 

@@ -70,7 +70,7 @@ pub(crate) struct Keeper {
 }
 
 /// A session is prolonged at most this often.
-pub(super) const TOUCH: Duration = Duration::from_secs(60);
+const TOUCH: Duration = Duration::from_secs(60);
 
 impl Keeper {
     pub(crate) fn new(

@@ -164,7 +164,7 @@ const MAX_WAITS: u16 = 240;
 /// Writes that may meet a change before the attempt is given up.
 const MAX_TRIES: u8 = 8;
 /// Attempts to save what was paid for with the old token; with growing pauses about a minute.
-const MAX_SAVES: u8 = 36;
+const MAX_SAVES: u8 = 74;
 
 /// Takes an attempt one step further.
 pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Vec<Effect>) {

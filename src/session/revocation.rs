@@ -96,7 +96,7 @@ pub(crate) struct Revocation {
     clock: Arc<dyn Clock>,
     /// Orders the bumps of this process, so that queued ones can share one.
     bumps: AtomicU64,
-    bumping: tokio::sync::Mutex<Option<(u64, Counter)>>,
+    bumping: tokio::sync::Mutex<Option<(u64, Result<Counter, StoreErrorKind>)>>,
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
@@ -231,16 +231,23 @@ impl Revocation {
         Err(unsettled())
     }
 
-    /// Raises the counter; calls that queue behind one another share a raise that began after them.
+    /// Raises the counter; calls that queue behind one another share what a raise that began after
+    /// them brought, a failure too: with a store that hangs nobody waits for more than two.
     async fn bump(&self) -> Result<Counter, StoreError> {
         let queued = self.bumps.load(Ordering::Acquire);
         let mut turn = self.bumping.lock().await;
-        if let Some((began, counter)) = *turn
+        if let Some((began, shared)) = *turn
             && began > queued
         {
-            return Ok(counter);
+            return shared.map_err(StoreError::new);
         }
         let began = self.bumps.fetch_add(1, Ordering::AcqRel) + 1;
+        let raised = self.raise().await;
+        *turn = Some((began, raised.as_ref().map(|counter| *counter).map_err(StoreError::kind)));
+        raised
+    }
+
+    async fn raise(&self) -> Result<Counter, StoreError> {
         let key = self.counter_key();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -253,7 +260,6 @@ impl Revocation {
             let counter: Counter = decode(&old)?;
             let next = Counter { n: counter.n + 1, renewed: self.clock.now(), ..counter };
             if self.store.swap(&key, &old, encode(&next), MARK_TTL).await? {
-                *turn = Some((began, next));
                 return Ok(next);
             }
         }
