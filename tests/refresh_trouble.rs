@@ -241,7 +241,7 @@ async fn i09_keys_out_of_reach_at_a_refresh_sign_nobody_out() {
     assert_eq!(world.provider.counts().refresh_reuses, 0, "I09: the new refresh token was kept");
 }
 
-/// The comment in `session/refresher.rs`: "the claims stay as they were".
+/// The comment in `session/attempt.rs`: "the claims stay as they were".
 #[tokio::test]
 async fn i09_i11_userinfo_out_of_reach_at_a_refresh_takes_no_claim_away() {
     let provider =
@@ -275,4 +275,47 @@ async fn g05_i10_userinfo_of_another_person_at_a_refresh_ends_the_session() {
     assert_signed_out(&browser, "G05 I10").await;
     assert_signed_out(&at(&two, &browser), "G05 I10: the other pod").await;
     assert!(world.provider.counts().revocation > 0, "the new tokens are revoked");
+}
+
+/// More sessions than the provider is asked for keys out of turn: nobody can tell whether the new
+/// ID tokens are good, so nobody is signed out for it.
+#[tokio::test]
+async fn i09_keys_out_of_reach_for_many_sessions_sign_nobody_out() {
+    let world = world().await;
+    let (one, ..) = Kept::StoredShared.pods(&world, |builder| builder);
+    let mut browsers = Vec::new();
+    for _ in 0..6 {
+        let mut browser = world.browser(&one, "alice");
+        browser.sign_in("/").await;
+        browsers.push(browser);
+    }
+    world.clock.advance(DUE);
+    world.provider.rotate_keys(SigningAlg::default());
+    world.provider.set_behaviour(Endpoint::Jwks, Behaviour::status(503));
+    for (n, browser) in browsers.iter().enumerate() {
+        assert_alice(browser, &format!("I09: session {n}")).await;
+    }
+    assert_eq!(refreshes(&world).len(), 6, "I09: each was refreshed");
+    for (n, browser) in browsers.iter().enumerate() {
+        assert_alice(browser, &format!("I09: session {n}, afterwards")).await;
+    }
+}
+
+/// Core 12.2 lets the ID token be absent: what userinfo leaves out now was taken away all the same.
+#[tokio::test]
+async fn i12_a_right_that_userinfo_leaves_out_is_gone_without_an_id_token_too() {
+    let provider =
+        TestProvider::builder().refresh_tokens(true).expires_in(seconds(300)).lean_id_token();
+    let world = World::with_provider(provider).await;
+    world.provider.on_id_token(|draft| draft.remove("groups"));
+    let set = |builder: Builder| builder.scope("profile").userinfo(Userinfo::Required);
+    let (mut browser, ..) = stored(&world, set).await;
+    let groups = async |browser: &mut Browser| browser.get("/claims").await.body.contains("groups");
+    assert!(groups(&mut browser).await, "the groups came by userinfo");
+    world.provider.on_token_response(|response| drop(response.remove("id_token")));
+    world.provider.on_userinfo(|claims| drop(claims.remove("groups")));
+    world.clock.advance(DUE);
+    assert_alice(&browser, "I12").await;
+    assert_eq!(refreshes(&world).len(), 1, "it was refreshed");
+    assert!(!groups(&mut browser).await, "I12: and were taken away there");
 }
