@@ -73,6 +73,9 @@ pub use self::service::PkceAuth;
 pub use self::session::Sessions;
 pub use self::session::refresh::AfterCrash;
 pub use self::store::{Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::store::{RedisStore, RedisStoreBuilder};
 
 // The examples of the README are compiled too.
 #[cfg(all(doctest, feature = "axum"))]

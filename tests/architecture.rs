@@ -23,7 +23,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("getrandom::", &["secret"]),
     ("Cookie::build", &["cookies"]),
     // rustls is told which provider to use; the test kit makes keys to sign with.
-    ("aws_lc_rs", &["oidc/hyper_client", "seal", "testing"]),
+    ("aws_lc_rs", &["oidc/hyper_client", "seal", "store/redis", "testing"]),
 ];
 
 #[test]

@@ -7,6 +7,8 @@
 
 mod bounded;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::fmt;
 use std::future::Future;
@@ -19,6 +21,8 @@ use bytes::Bytes;
 
 pub(crate) use self::bounded::BoundedStore;
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreBuilder};
 
 use crate::seal::sha256;
 
