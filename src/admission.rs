@@ -13,12 +13,14 @@ use crate::flow::{Core, deny};
 use crate::headers;
 use crate::paths::Paths;
 use crate::respond::Answer;
+use crate::rules::Rules;
 use crate::session::keeper::Found;
 
 /// What the service asks at its door, beside the core of the flows.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) paths: Paths,
+    pub(crate) rules: Rules,
     /// Headers that say who is signed in, beside the well-known ones.
     pub(crate) identity_headers: Vec<HeaderName>,
     pub(crate) forward_authorization: bool,
@@ -65,6 +67,15 @@ pub(crate) fn admit<B>(
             if let Err(error) = crossing {
                 let kind = access::kind(request.method(), request.headers());
                 return Verdict::Answer(core.refuse(kind, error, None));
+            }
+            if let Err(error) = gate.rules.judge(live.identity()) {
+                if optional {
+                    // Here a stranger is served, and so is somebody who is one to us.
+                    core.cookies.strip(request.headers_mut());
+                    return Verdict::Pass(request, After::anonymous(core, true));
+                }
+                let (parts, _) = request.into_parts();
+                return Verdict::Answer(deny::not_allowed(core, &parts, live, error));
             }
             core.cookies.strip(request.headers_mut());
             if !gate.forward_authorization {

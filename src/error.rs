@@ -56,6 +56,8 @@ pub enum ErrorKind {
     LoginExpired,
     /// The method is not one this endpoint serves.
     MethodNotAllowed,
+    /// Somebody is signed in whom the access rules do not let in.
+    NotAllowed,
     /// The request is not signed in.
     NotSignedIn,
     /// The provider answered with an error that is not the visitor's.
@@ -111,6 +113,7 @@ impl ErrorKind {
             Self::MethodNotAllowed => {
                 ("method_not_allowed", Visitor, StatusCode::METHOD_NOT_ALLOWED)
             }
+            Self::NotAllowed => ("not_allowed", Visitor, StatusCode::FORBIDDEN),
             Self::NotSignedIn => ("not_signed_in", Visitor, StatusCode::UNAUTHORIZED),
             Self::ProviderError => ("provider_error", Provider, StatusCode::BAD_GATEWAY),
             Self::ProviderUnavailable => {

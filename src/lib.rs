@@ -29,6 +29,7 @@ mod access;
 mod csrf;
 mod flow;
 mod respond;
+mod rules;
 
 // Floor 5: tower.
 mod admission;

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["cookies", "headers", "paths", "return_to", "seal", "store"],
     &["oidc"],
     &["identity", "pending", "session"],
-    &["access", "csrf", "flow", "respond"],
+    &["access", "csrf", "flow", "respond", "rules"],
     &["admission", "after", "builder", "future", "layer", "service"],
     &["axum", "manual", "testing"],
 ];

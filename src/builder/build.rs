@@ -179,6 +179,7 @@ impl Config {
         });
         let gate = Gate {
             paths: Paths::new(&self.prefix, self.open, self.optional, self.health),
+            rules: self.rules,
             identity_headers: self.identity_headers,
             forward_authorization: self.forward_authorization,
             allow_preflight: self.allow_preflight,

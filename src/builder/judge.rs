@@ -7,6 +7,7 @@ use crate::oidc::authorize::RESERVED;
 use crate::oidc::client_auth::ClientAuth;
 use crate::paths::is_plain;
 use crate::pending::Pending;
+use crate::rules::is_domain;
 use crate::session::Sessions;
 use crate::session::revocation::MARK_TTL;
 
@@ -86,6 +87,14 @@ impl Config {
             if scope.is_empty() || !scope.bytes().all(valid) {
                 problem(format!("scope {scope:?}: one word of RFC 6749 section 3.3 is needed"));
             }
+        }
+        for domain in &self.rules.email_domains {
+            if !is_domain(domain) {
+                problem(format!("e-mail domain {domain:?}: a domain such as \"example.com\""));
+            }
+        }
+        if self.rules.groups.iter().any(String::is_empty) {
+            problem("group \"\": the name of a group is needed".into());
         }
         let store = self.store.as_ref();
         if store.is_none() && self.sessions == Some(Sessions::Stored) {

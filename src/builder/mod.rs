@@ -21,6 +21,7 @@ use crate::oidc::settings::Userinfo;
 use crate::paths::PathRule;
 use crate::pending::Pending;
 use crate::respond::Pages;
+use crate::rules::Rules;
 use crate::seal::CookieKeys;
 use crate::secret::ClientSecret;
 use crate::session::refresh::AfterCrash;
@@ -80,6 +81,7 @@ struct Config {
     optional: Vec<PathRule>,
     health: bool,
     claims: Vec<String>,
+    rules: Rules,
     identity_headers: Vec<HeaderName>,
     csrf_header: Option<HeaderName>,
     forward_authorization: bool,
@@ -138,6 +140,7 @@ impl Config {
             optional: Vec::new(),
             health: false,
             claims: DEFAULT_CLAIMS.iter().map(|name| (*name).to_owned()).collect(),
+            rules: Rules::default(),
             identity_headers: Vec::new(),
             csrf_header: None,
             forward_authorization: false,

@@ -151,6 +151,48 @@ impl<R> Builder<R> {
         self
     }
 
+    /// Lets in only people with a verified e-mail address in this domain (and other domains named
+    /// so); everybody who can sign in may come in otherwise.
+    ///
+    /// The domain is compared as a whole and without regard to case: `example.com` admits nobody of
+    /// `sub.example.com`. An address that the provider does not call verified counts for nothing. A
+    /// person who may not come in gets a page that says who is signed in and offers another account
+    /// (403, `not_allowed`); on [optional](Self::optional) paths they are served as a stranger.
+    ///
+    /// Together with [`allow_group`](Self::allow_group), both are needed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = PkceAuthLayer::builder(
+    ///     "https://login.example".parse()?,
+    ///     ClientId::new("app"),
+    ///     "http://localhost:8080".parse()?,
+    /// )
+    /// .public_client()
+    /// .scope("email")
+    /// .allow_email_domain("example.com")
+    /// .allow_email_domain("example.org")
+    /// .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn allow_email_domain(mut self, domain: impl Into<String>) -> Self {
+        self.config.rules.email_domains.push(domain.into());
+        self
+    }
+
+    /// Lets in only members of this group (and other groups named so), by the claim `groups`,
+    /// compared byte for byte.
+    ///
+    /// Together with [`allow_email_domain`](Self::allow_email_domain), both are needed.
+    pub fn allow_group(mut self, group: impl Into<String>) -> Self {
+        self.config.rules.groups.push(group.into());
+        self
+    }
+
     /// Names one more header that clients must not send, because the application trusts it.
     pub fn identity_header(mut self, name: HeaderName) -> Self {
         self.config.identity_headers.push(name);

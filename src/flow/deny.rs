@@ -1,4 +1,4 @@
-//! A request for a protected path without a live session.
+//! A request for a protected path by nobody, or by somebody who may not come in.
 
 use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -8,8 +8,10 @@ use super::Core;
 use crate::access::{self, Kind, text};
 use crate::cookies::Own;
 use crate::error::{AuthError, ErrorKind};
+use crate::respond::pages::PageContent;
 use crate::respond::{Answer, Content};
 use crate::return_to::ReturnTo;
+use crate::session::keeper::Live;
 
 /// Sends a navigation to the sign-in, and tells everybody else in their own way.
 ///
@@ -54,6 +56,23 @@ pub(crate) fn deny(core: &Core, parts: &Parts, cookie: bool) -> Answer {
             unauthorized(core, error, target.as_ref())
         }
     }
+}
+
+/// Tells somebody who is signed in that they may not come in, and offers another account.
+pub(crate) fn not_allowed(core: &Core, parts: &Parts, live: Live, error: AuthError) -> Answer {
+    let kind = access::kind(&parts.method, &parts.headers);
+    let identity = live.identity();
+    let answer = match kind {
+        Kind::Navigation | Kind::Embedded => {
+            error.log();
+            let switch = core.switch_path(requested(core, parts).as_ref());
+            let page = PageContent::not_allowed(&error, identity, &switch, &core.path("/logout"));
+            let status = error.kind().status();
+            Answer::new(status, Content::Page(Box::new(page))).with_error(error)
+        }
+        _ => core.refuse(kind, error, None),
+    };
+    answer.cookies(live.set_cookies)
 }
 
 /// 401 in JSON, with the link a script may send its page to.

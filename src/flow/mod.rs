@@ -105,6 +105,13 @@ impl Core {
         }
     }
 
+    /// Returns the link that asks for another account and leads to `target` afterwards.
+    pub(crate) fn switch_path(&self, target: Option<&ReturnTo>) -> String {
+        let mut path = self.login_path(target);
+        path.push_str(if target.is_some() { "&switch=1" } else { "?switch=1" });
+        path
+    }
+
     /// Makes the answer to a refusal, in the form the sender of the request understands.
     pub(crate) fn refuse(&self, kind: Kind, error: AuthError, target: Option<&ReturnTo>) -> Answer {
         error.log();
@@ -116,7 +123,7 @@ impl Core {
                 return answer.with_error(error);
             }
             Kind::Navigation | Kind::Embedded => {
-                let switch = self.path("/login?switch=1");
+                let switch = self.switch_path(target);
                 let page = PageContent::error(&error, &self.login_path(target), &switch);
                 Content::Page(Box::new(page))
             }

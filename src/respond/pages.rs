@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::html::{self, Action};
 use crate::error::{AuthError, Blame, ErrorKind};
+use crate::identity::Identity;
 
 /// A page of the layer's own.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -17,6 +18,8 @@ pub enum Page {
     Forbidden,
     /// The browser did not keep the session cookie.
     NoCookie,
+    /// Somebody is signed in whom the access rules do not let in.
+    NotAllowed,
     /// The provider said no, or its answer cannot be used.
     ProviderError,
     /// The login could not be finished; it can be started again.
@@ -38,6 +41,7 @@ impl Page {
             Self::ConfirmSignOut => "confirm-sign-out",
             Self::Forbidden => "forbidden",
             Self::NoCookie => "no-cookie",
+            Self::NotAllowed => "not-allowed",
             Self::ProviderError => "provider-error",
             Self::Restart => "restart",
             Self::SignedOut => "signed-out",
@@ -155,6 +159,33 @@ impl PageContent {
         );
         page.with_reference(error);
         page.action = Some(Offer::link(login, "Sign in again", "continue"));
+        page
+    }
+
+    /// Says who is signed in, and offers another account.
+    pub(crate) fn not_allowed(
+        error: &AuthError,
+        identity: &Identity,
+        switch: &str,
+        logout: &str,
+    ) -> Self {
+        let lead = if error.detail() == "email_not_verified" {
+            "You are signed in, but the sign-in service has not confirmed an e-mail address of \
+             yours, and this application goes by it."
+        } else {
+            "You are signed in, but this account has no access to this application. If it should, \
+             ask the people who run it."
+        };
+        let mut page = Self::new(Page::NotAllowed, "You have no access", lead);
+        let name = identity.name().unwrap_or(identity.subject());
+        page.detail("Signed in as", name);
+        if let Some(email) = identity.email() {
+            page.detail("E-mail", email);
+        }
+        page.detail(html::REASON, error.kind().code());
+        page.with_reference(error);
+        page.action = Some(Offer::link(switch, "Use another account", "switch"));
+        page.secondary = Some(Offer::link(logout, "Sign out", "sign-out"));
         page
     }
 

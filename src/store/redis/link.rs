@@ -220,12 +220,12 @@ async fn connect(
     client: &Client,
     config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, RedisError> {
-    let mut connection =
-        client.get_multiplexed_async_connection_with_config(config).await.map_err(|error| {
-            match error.kind() {
-                ErrorKind::RESP3NotSupported => too_old("older than 6.0"),
-                _ => error,
-            }
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(config)
+        .await
+        .map_err(|error| match error.kind() {
+            ErrorKind::RESP3NotSupported => too_old("older than 6.0"),
+            _ => error,
         })?;
     let greeting: Value = cmd("HELLO").query_async(&mut connection).await?;
     if let Some(version) = version(&greeting) {
