@@ -11,10 +11,8 @@ use http::{Method, header::ACCESS_CONTROL_REQUEST_METHOD};
 pub(crate) enum Kind {
     /// A document for a frame: a sign-in page must not appear in it.
     Embedded,
-    /// A gRPC call.
-    Grpc,
-    /// A gRPC-Web call.
-    GrpcWeb,
+    /// A call of gRPC or gRPC-Web.
+    Grpc(GrpcKind),
     /// A request of htmx.
     Htmx,
     /// A top-level navigation of a browser.
@@ -29,10 +27,32 @@ pub(crate) enum Kind {
     Upgrade,
 }
 
+/// The dialects of gRPC.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum GrpcKind {
+    /// gRPC over HTTP/2, with trailers.
+    Native,
+    /// gRPC-Web: the trailers are the last frame of the body.
+    Web,
+    /// gRPC-Web in base64.
+    WebText,
+}
+
+impl GrpcKind {
+    /// Returns the type that its responses have.
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Native => "application/grpc",
+            Self::Web => "application/grpc-web+proto",
+            Self::WebText => "application/grpc-web-text+proto",
+        }
+    }
+}
+
 /// Judges a request: what it says of itself by `Sec-Fetch-*` first, `Accept` last.
 pub(crate) fn kind(method: &Method, headers: &HeaderMap) -> Kind {
     if let Some(grpc) = grpc_kind(headers) {
-        return grpc;
+        return Kind::Grpc(grpc);
     }
     if is_upgrade(method, headers) {
         return Kind::Upgrade;
@@ -87,18 +107,20 @@ pub(crate) fn is_upgrade(method: &Method, headers: &HeaderMap) -> bool {
 
 /// `application/grpc` or `application/grpc-web`, followed by nothing, `+` or `;` (gRPC over
 /// HTTP/2): a look-alike must not choose how it is refused.
-fn grpc_kind(headers: &HeaderMap) -> Option<Kind> {
+pub(crate) fn grpc_kind(headers: &HeaderMap) -> Option<GrpcKind> {
     let value = headers.get(CONTENT_TYPE)?.as_bytes();
-    let after = |prefix: &[u8]| {
-        let (head, rest) = value.split_at_checked(prefix.len())?;
-        head.eq_ignore_ascii_case(prefix).then_some(rest)
+    let is = |prefix: &[u8]| {
+        value.split_at_checked(prefix.len()).is_some_and(|(head, rest)| {
+            head.eq_ignore_ascii_case(prefix) && matches!(rest.first(), None | Some(b'+' | b';'))
+        })
     };
-    let ends = |rest: &[u8]| matches!(rest.first(), None | Some(b'+' | b';'));
-    if after(b"application/grpc").is_some_and(ends) {
-        return Some(Kind::Grpc);
+    if is(b"application/grpc") {
+        Some(GrpcKind::Native)
+    } else if is(b"application/grpc-web") {
+        Some(GrpcKind::Web)
+    } else {
+        is(b"application/grpc-web-text").then_some(GrpcKind::WebText)
     }
-    let web = after(b"application/grpc-web-text").or_else(|| after(b"application/grpc-web"));
-    web.is_some_and(ends).then_some(Kind::GrpcWeb)
 }
 
 fn is_speculative(headers: &HeaderMap, name: &str) -> bool {
@@ -184,11 +206,11 @@ mod tests {
             ),
             ("GET", &[("upgrade", "websocket"), ("accept", "text/html")], Kind::Navigation),
             ("CONNECT", &[], Kind::Upgrade),
-            ("POST", &[("content-type", "application/grpc")], Kind::Grpc),
-            ("POST", &[("content-type", "application/GRPC+proto")], Kind::Grpc),
-            ("POST", &[("content-type", "application/grpc;charset=x")], Kind::Grpc),
-            ("POST", &[("content-type", "application/grpc-web")], Kind::GrpcWeb),
-            ("POST", &[("content-type", "application/grpc-web-text+proto")], Kind::GrpcWeb),
+            ("POST", &[("content-type", "application/grpc")], Kind::Grpc(GrpcKind::Native)),
+            ("POST", &[("content-type", "application/GRPC+proto")], Kind::Grpc(GrpcKind::Native)),
+            ("POST", &[("content-type", "application/grpc;charset=x")], Kind::Grpc(GrpcKind::Native)),
+            ("POST", &[("content-type", "application/grpc-web")], Kind::Grpc(GrpcKind::Web)),
+            ("POST", &[("content-type", "application/grpc-web-text+proto")], Kind::Grpc(GrpcKind::WebText)),
             ("POST", &[("content-type", "application/grpcx")], Kind::Script),
             ("POST", &[("content-type", "text/plain; application/grpc")], Kind::Script),
             ("POST", &[("content-type", "application/grpc-websocket")], Kind::Script),

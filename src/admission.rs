@@ -68,7 +68,7 @@ pub(crate) fn admit<B>(
                 let kind = access::kind(request.method(), request.headers());
                 return Verdict::Answer(core.refuse(kind, error, None));
             }
-            if let Err(error) = gate.rules.judge(live.identity()) {
+            if let Err(error) = gate.rules.judge(&live.opened.facts) {
                 if optional {
                     // Here a stranger is served, and so is somebody who is one to us.
                     core.cookies.strip(request.headers_mut());
@@ -81,7 +81,7 @@ pub(crate) fn admit<B>(
             if !gate.forward_authorization {
                 headers::strip_authorization(request.headers_mut());
             }
-            request.extensions_mut().insert(live.identity().clone());
+            request.extensions_mut().insert(live.identity());
             Verdict::Pass(request, After::signed_in(core, live.set_cookies, optional))
         }
         Found::Unknown(error) if !(optional && gate.anonymous_on_outage) => {

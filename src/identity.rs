@@ -1,7 +1,9 @@
 //! Who is signed in, as the inner service sees it.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -29,9 +31,22 @@ use crate::clock::UnixTime;
 /// # assert_eq!(greet(&Request::new(())), "Hello stranger");
 /// ```
 #[derive(Clone)]
-pub struct Identity(Arc<Inner>);
+pub struct Identity(Arc<dyn Principal>);
 
-struct Inner {
+/// A session as an [`Identity`] sees it: who it is of, and when it is over.
+pub(crate) trait Principal: Send + Sync {
+    fn facts(&self) -> &Facts;
+
+    /// Resolves when the session has ended.
+    fn ended(self: Arc<Self>) -> Ending;
+}
+
+/// Waits for the end of a session.
+pub(crate) type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is known of a person.
+#[derive(Debug)]
+pub(crate) struct Facts {
     issuer: Box<str>,
     subject: Box<str>,
     claims: Map<String, Value>,
@@ -41,52 +56,36 @@ struct Inner {
     expires_at: UnixTime,
 }
 
-/// What an [`Identity`] is made of.
-pub(crate) struct Facts {
-    pub(crate) issuer: String,
-    pub(crate) subject: String,
-    pub(crate) claims: Map<String, Value>,
-    pub(crate) acr: Option<String>,
-    pub(crate) authenticated_at: Option<UnixTime>,
-    pub(crate) expires_at: UnixTime,
-}
-
-impl Identity {
-    pub(crate) fn new(facts: Facts) -> Self {
+impl Facts {
+    pub(crate) fn new(
+        issuer: String,
+        subject: String,
+        claims: Map<String, Value>,
+        acr: Option<String>,
+        authenticated_at: Option<UnixTime>,
+        expires_at: UnixTime,
+    ) -> Self {
         // Only a list of strings is a list of groups; everything else grants nothing.
-        let groups = match facts.claims.get("groups") {
+        let groups = match claims.get("groups") {
             Some(Value::Array(groups)) => {
                 groups.iter().filter_map(Value::as_str).map(str::to_owned).collect()
             }
             _ => Vec::new(),
         };
-        Self(Arc::new(Inner {
-            issuer: facts.issuer.into(),
-            subject: facts.subject.into(),
-            claims: facts.claims,
+        Self {
+            issuer: issuer.into(),
+            subject: subject.into(),
+            claims,
             groups,
-            acr: facts.acr.map(Into::into),
-            authenticated_at: facts.authenticated_at,
-            expires_at: facts.expires_at,
-        }))
+            acr: acr.map(Into::into),
+            authenticated_at,
+            expires_at,
+        }
     }
 
-    /// Returns the provider's identifier for this person (`sub`), unique within the issuer.
-    #[must_use]
-    pub fn subject(&self) -> &str {
-        &self.0.subject
-    }
-
-    /// Returns the provider that vouches for this person (`iss`).
-    #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.0.issuer
-    }
-
-    /// Returns the e-mail address, only where the provider says that it has verified it.
-    #[must_use]
-    pub fn email(&self) -> Option<&str> {
-        match self.0.claims.get("email_verified")? {
+    /// Returns the e-mail address, if the provider says that it has verified it.
+    pub(crate) fn email(&self) -> Option<&str> {
+        match self.claims.get("email_verified")? {
             Value::Bool(true) => self.text("email"),
             // Some providers write booleans as text.
             Value::String(text) if text == "true" => self.text("email"),
@@ -94,25 +93,128 @@ impl Identity {
         }
     }
 
+    pub(crate) fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.claims.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+}
+
+/// Facts without a session are a principal for tests: its session never ends.
+#[cfg(any(test, feature = "test-util"))]
+impl Principal for Facts {
+    fn facts(&self) -> &Facts {
+        self
+    }
+
+    fn ended(self: Arc<Self>) -> Ending {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A future that is ready when a session has ended; see [`Identity::ended`].
+#[must_use = "futures do nothing unless polled"]
+pub struct SessionEnded(Ending);
+
+impl Future for SessionEnded {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for SessionEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionEnded(..)")
+    }
+}
+
+impl Identity {
+    pub(crate) fn new(principal: Arc<dyn Principal>) -> Self {
+        Self(principal)
+    }
+
+    fn facts(&self) -> &Facts {
+        self.0.facts()
+    }
+
+    /// Returns a future that is ready when this session ends: for WebSockets and other connections
+    /// that outlive their request. [`SessionGuardLayer`](crate::SessionGuardLayer) does the same
+    /// for response bodies.
+    ///
+    /// A session ends by a sign-out on this pod at once; by one on another pod that shares the
+    /// store, or by time, within a second or two. Idleness counts too: what keeps a session alive is
+    /// requests, not what flows over an open connection. A stored session is known to be in use on
+    /// other pods; of a sealed one only the requests to this pod are, so that a connection may have
+    /// to be made anew with the newer cookie. While the store is away connections go on for the
+    /// revocation grace, counted from the last look that succeeded.
+    ///
+    /// # Panics
+    ///
+    /// The future, if it is polled outside a Tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_pkce_auth::Identity;
+    ///
+    /// async fn tick(identity: Identity) {
+    ///     let mut ended = identity.ended();
+    ///     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ///     loop {
+    ///         tokio::select! {
+    ///             () = &mut ended => return,
+    ///             _ = ticks.tick() => { /* send something */ }
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn ended(&self) -> SessionEnded {
+        SessionEnded(self.0.clone().ended())
+    }
+
+    /// Returns the provider's identifier for this person (`sub`), unique within the issuer.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.facts().subject
+    }
+
+    /// Returns the provider that vouches for this person (`iss`).
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.facts().issuer
+    }
+
+    /// Returns the e-mail address, only where the provider says that it has verified it.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.facts().email()
+    }
+
     /// Returns the name to show: `name`, else `preferred_username`. It identifies nobody.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.text("name").or_else(|| self.text("preferred_username"))
+        let facts = self.facts();
+        facts.text("name").or_else(|| facts.text("preferred_username"))
     }
 
     /// Returns the groups (claim `groups`), empty where the claim is no list of strings.
     #[must_use]
     pub fn groups(&self) -> &[String] {
-        &self.0.groups
+        self.facts().groups()
     }
 
     /// Returns a claim by its path (`"address.country"`), if it is of type `T`.
     #[must_use]
     pub fn claim<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
         // A name may itself hold dots, as URLs do.
-        let value = self.0.claims.get(path).or_else(|| {
+        let value = self.facts().claims.get(path).or_else(|| {
             let mut names = path.split('.');
-            let first = self.0.claims.get(names.next()?)?;
+            let first = self.facts().claims.get(names.next()?)?;
             names.try_fold(first, |value, name| value.get(name))
         })?;
         T::deserialize(value).ok()
@@ -121,38 +223,34 @@ impl Identity {
     /// Returns all allow-listed claims.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
-        &self.0.claims
+        &self.facts().claims
     }
 
     /// Returns when the person authenticated at the provider, if it says so.
     #[must_use]
     pub fn authenticated_at(&self) -> Option<UnixTime> {
-        self.0.authenticated_at
+        self.facts().authenticated_at
     }
 
     /// Returns when this session ends whatever happens; idleness may end it earlier.
     #[must_use]
     pub fn expires_at(&self) -> UnixTime {
-        self.0.expires_at
+        self.facts().expires_at
     }
 
     /// Returns the authentication context class, if the provider names one.
     #[must_use]
     pub fn acr(&self) -> Option<&str> {
-        self.0.acr.as_deref()
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.0.claims.get(name)?.as_str().filter(|text| !text.is_empty())
+        self.facts().acr.as_deref()
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
-            .field("issuer", &self.0.issuer)
-            .field("subject", &self.0.subject)
-            .field("expires_at", &self.0.expires_at)
+            .field("issuer", &self.facts().issuer)
+            .field("subject", &self.facts().subject)
+            .field("expires_at", &self.facts().expires_at)
             .finish_non_exhaustive()
     }
 }
@@ -207,14 +305,15 @@ mod tests {
 
     fn identity(claims: Value) -> Identity {
         let Value::Object(claims) = claims else { panic!("an object") };
-        Identity::new(Facts {
-            issuer: "https://op".into(),
-            subject: "s".into(),
+        let end = UnixTime::from_secs(0);
+        Identity::new(Arc::new(Facts::new(
+            "https://op".into(),
+            "s".into(),
             claims,
-            acr: None,
-            authenticated_at: None,
-            expires_at: UnixTime::from_secs(0),
-        })
+            None,
+            None,
+            end,
+        )))
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod admission;
 mod after;
 mod builder;
 mod future;
+mod guard;
 mod layer;
 mod service;
 
@@ -54,7 +55,8 @@ pub use self::builder::{BuildError, Builder};
 pub use self::clock::{Clock, SystemClock, UnixTime};
 pub use self::error::{AuthError, Blame, ErrorKind};
 pub use self::future::ResponseFuture;
-pub use self::identity::Identity;
+pub use self::guard::{GuardFuture, Guarded, SessionGuard, SessionGuardLayer};
+pub use self::identity::{Identity, SessionEnded};
 pub use self::layer::PkceAuthLayer;
 pub use self::names::{ClientId, InvalidName, Issuer, PublicUrl};
 pub use self::oidc::client_auth::ClientAuth;

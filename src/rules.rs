@@ -1,7 +1,7 @@
 //! Who may use the application: access rules by e-mail domain and group.
 
 use crate::error::{AuthError, ErrorKind};
-use crate::identity::Identity;
+use crate::identity::Facts;
 
 /// Whom the application lets in, of those who can sign in. Without a rule everybody may.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +13,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Judges a person: one of the domains and one of the groups, where there are such rules.
-    pub(crate) fn judge(&self, identity: &Identity) -> Result<(), AuthError> {
+    pub(crate) fn judge(&self, identity: &Facts) -> Result<(), AuthError> {
         let refused = |detail| Err(AuthError::new(ErrorKind::NotAllowed, detail));
         if !self.email_domains.is_empty() {
             let Some(address) = identity.email() else {

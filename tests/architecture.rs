@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["oidc"],
     &["identity", "pending", "session"],
     &["access", "csrf", "flow", "respond", "rules"],
-    &["admission", "after", "builder", "future", "layer", "service"],
+    &["admission", "after", "builder", "future", "guard", "layer", "service"],
     &["axum", "manual", "testing"],
 ];
 

@@ -142,7 +142,7 @@ impl Config {
             .unwrap_or_else(|| Arc::new(MemoryStore::with_clock(clock.clone(), 1_000_000)));
         let revocation =
             Revocation::new(marks, *sealer.instance(), &self.store_prefix, clock.clone());
-        let keeper = Arc::new(Keeper::new(
+        let keeper = Keeper::new(
             keeper::Settings {
                 kind: sessions,
                 issuer: self.issuer.as_str().to_owned(),
@@ -157,7 +157,7 @@ impl Config {
             sealer.clone(),
             cookies.clone(),
             clock.clone(),
-        ));
+        );
         let refresher = Arc::new(Refresher::new(
             keeper.clone(),
             provider.clone(),

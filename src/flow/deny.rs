@@ -49,7 +49,7 @@ pub(crate) fn deny(core: &Core, parts: &Parts, cookie: bool) -> Answer {
                 Err(_) => answer,
             }
         }
-        Kind::Grpc | Kind::GrpcWeb => core.refuse(kind, error, None),
+        Kind::Grpc(_) => core.refuse(kind, error, None),
         Kind::Embedded | Kind::Preflight | Kind::Script | Kind::Speculative | Kind::Upgrade => {
             error.log();
             let target = current_page(core, &parts.headers, "referer");
@@ -66,7 +66,7 @@ pub(crate) fn not_allowed(core: &Core, parts: &Parts, live: Live, error: AuthErr
         Kind::Navigation | Kind::Embedded => {
             error.log();
             let switch = core.switch_path(requested(core, parts).as_ref());
-            let page = PageContent::not_allowed(&error, identity, &switch, &core.path("/logout"));
+            let page = PageContent::not_allowed(&error, &identity, &switch, &core.path("/logout"));
             let status = error.kind().status();
             Answer::new(status, Content::Page(Box::new(page))).with_error(error)
         }

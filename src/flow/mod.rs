@@ -117,8 +117,8 @@ impl Core {
         error.log();
         let status = error.kind().status();
         let content = match kind {
-            Kind::Grpc | Kind::GrpcWeb => {
-                let status = grpc::Status::of(error.kind(), kind == Kind::GrpcWeb);
+            Kind::Grpc(grpc) => {
+                let status = grpc::Status::of(error.kind(), grpc);
                 let answer = Answer::new(StatusCode::OK, Content::Grpc(status));
                 return answer.with_error(error);
             }

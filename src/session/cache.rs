@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
 use super::chunk::Presented;
+use super::keeper::Keeper;
 use super::revocation::MarkKeys;
 use super::{Record, SessionRef};
-use crate::identity::Identity;
+use crate::identity::Facts;
 use crate::secret::SecretBytes;
 use crate::store::Key;
 
@@ -18,7 +19,9 @@ use crate::store::Key;
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) record: Record,
-    pub(crate) identity: Identity,
+    pub(crate) facts: Facts,
+    /// Who judges it; for connections that outlive their request.
+    pub(crate) keeper: Weak<Keeper>,
     pub(crate) marks: MarkKeys,
     /// Where the record lies and what it looked like, for a stored session.
     pub(crate) stored: Option<StoredAt>,

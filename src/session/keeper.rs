@@ -3,8 +3,8 @@
 //! It makes them in [`super::establish`], ends them in [`super::end`] and changes stored records in
 //! [`super::stored`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use super::cache::{Cache, Opened, StoredAt};
 use super::chunk::{Held, Presented, split};
 use super::revocation::Revocation;
+use super::watch::Watches;
 use super::{Lifetimes, Record, Sessions};
 use crate::clock::{Clock, UnixTime};
 use crate::cookies::{Cookies, Own};
@@ -66,7 +67,10 @@ pub(crate) struct Keeper {
     pub(super) sealer: Sealer,
     pub(super) cookies: Arc<Cookies>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) watches: Watches,
     cache: Cache,
+    /// Handed to the sessions it opens.
+    me: Weak<Self>,
 }
 
 /// A session is prolonged at most this often.
@@ -80,9 +84,20 @@ impl Keeper {
         sealer: Sealer,
         cookies: Arc<Cookies>,
         clock: Arc<dyn Clock>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let cache = Cache::new(settings.cache_capacity);
-        Self { settings, store, revocation, sealer, cookies, clock, cache }
+        let watches = Watches::default();
+        Arc::new_cyclic(|me| Self {
+            settings,
+            store,
+            revocation,
+            sealer,
+            cookies,
+            clock,
+            watches,
+            cache,
+            me: me.clone(),
+        })
     }
 
     pub(crate) const fn revocation(&self) -> &Revocation {
@@ -210,7 +225,8 @@ impl Keeper {
             record.sid.as_deref(),
         );
         Opened {
-            identity: record.identity(),
+            facts: record.facts(),
+            keeper: self.me.clone(),
             record,
             marks,
             stored,
@@ -252,6 +268,7 @@ impl Keeper {
 
     /// Notes that the person is still there.
     async fn touch(&self, opened: &Opened, now: UnixTime) -> Vec<HeaderValue> {
+        self.watches.seen(&opened.record.id, now);
         let mut record = opened.record.clone();
         record.last_seen = now;
         match &opened.stored {
@@ -350,8 +367,8 @@ impl Live {
         self.opened.record.tokens.as_ref()?.refresh.as_ref()
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.opened.identity
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::new(self.opened.clone())
     }
 }
 

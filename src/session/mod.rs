@@ -5,7 +5,8 @@
 //!    the store a ciphertext under the hash of the id.
 //! 3. At each request the keeper opens it, or finds it opened in its cache, and judges it anew:
 //!    lifetimes, and the marks that logouts leave ([`revocation`]).
-//! 4. A stored session with a refresh token is refreshed when the access token runs out
+//! 4. Connections that outlive their request are told when the session ends ([`watch`]).
+//! 5. A stored session with a refresh token is refreshed when the access token runs out
 //!    ([`refresh`]).
 
 mod attempt;
@@ -18,6 +19,7 @@ pub(crate) mod refresh;
 pub(crate) mod refresher;
 pub(crate) mod revocation;
 mod stored;
+mod watch;
 
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::UnixTime;
-use crate::identity::{Facts, Identity};
+use crate::identity::Facts;
 use crate::session::revocation::Baseline;
 
 /// Where sessions live.
@@ -136,7 +138,12 @@ impl Record {
 
     /// Tells whether the session is over by the clock.
     pub(crate) fn is_over(&self, now: UnixTime, idle: Duration) -> bool {
-        now >= self.absolute_end || now >= self.last_seen + idle
+        self.is_over_since(self.last_seen, now, idle)
+    }
+
+    /// Tells whether the session is over, if its person was there at `last_seen`.
+    pub(crate) fn is_over_since(&self, last_seen: UnixTime, now: UnixTime, idle: Duration) -> bool {
+        now >= self.absolute_end || now >= last_seen + idle
     }
 
     /// Returns when idleness ends it, if nothing happens until then.
@@ -144,19 +151,19 @@ impl Record {
         self.absolute_end.min(self.last_seen + idle)
     }
 
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn facts(&self) -> Facts {
         let claims = serde_json::from_str::<Value>(&self.claims);
         let claims = match claims {
             Ok(Value::Object(claims)) => claims,
             _ => Map::new(),
         };
-        Identity::new(Facts {
-            issuer: self.issuer.clone(),
-            subject: self.subject.clone(),
+        Facts::new(
+            self.issuer.clone(),
+            self.subject.clone(),
             claims,
-            acr: self.acr.clone(),
-            authenticated_at: self.auth_time,
-            expires_at: self.absolute_end,
-        })
+            self.acr.clone(),
+            self.auth_time,
+            self.absolute_end,
+        )
     }
 }

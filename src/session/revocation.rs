@@ -100,6 +100,8 @@ pub(crate) struct Revocation {
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
+    /// Wakes those who watch sessions after a mark of this process.
+    written: tokio::sync::Notify,
 }
 
 impl Revocation {
@@ -117,6 +119,7 @@ impl Revocation {
             bumps: AtomicU64::new(0),
             bumping: tokio::sync::Mutex::new(None),
             epoch: AtomicU64::new(1),
+            written: tokio::sync::Notify::new(),
         }
     }
 
@@ -127,6 +130,11 @@ impl Revocation {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Resolves when this process has written a mark, from this call on.
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.written.notified()
     }
 
     /// Returns the keys of all marks that would end this session.
@@ -225,6 +233,7 @@ impl Revocation {
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.written.notify_waiters();
                 return Ok(());
             }
         }

@@ -1,5 +1,6 @@
 //! Being signed in without a provider, for tests of the application behind the layer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{COOKIE, HeaderValue};
@@ -101,14 +102,14 @@ impl SignedIn {
     /// extensions of a request. The issuer is `https://issuer.test`, the session ends in an hour.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        Identity::new(Facts {
-            issuer: "https://issuer.test".to_owned(),
-            subject: self.subject.clone(),
-            claims: self.claims.clone(),
-            acr: self.acr.clone(),
-            authenticated_at: self.auth_time,
-            expires_at: SystemClock.now() + Duration::from_secs(3600),
-        })
+        Identity::new(Arc::new(Facts::new(
+            "https://issuer.test".to_owned(),
+            self.subject.clone(),
+            self.claims.clone(),
+            self.acr.clone(),
+            self.auth_time,
+            SystemClock.now() + Duration::from_secs(3600),
+        )))
     }
 
     /// Makes the session and returns the value of a `Cookie` header for it.
