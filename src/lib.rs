@@ -63,7 +63,7 @@ pub use self::oidc::client_auth::ClientAuth;
 pub use self::oidc::http::{HttpClient, HttpError, HttpFuture};
 #[cfg(feature = "hyper-client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper-client")))]
-pub use self::oidc::hyper_client::HyperClient;
+pub use self::oidc::hyper_client::{HyperClient, HyperClientBuilder};
 pub use self::oidc::keys::SigningAlgorithm;
 pub use self::oidc::metadata::Endpoints;
 pub use self::oidc::settings::Userinfo;

@@ -49,13 +49,25 @@ impl Config {
                 None
             }
         };
-        let issuer_url = url::Url::parse(self.issuer.as_str()).ok();
-        let plain = issuer_url.as_ref().is_some_and(|url| url.scheme() == "http");
-        let local = issuer_url.as_ref().is_some_and(is_loopback);
-        if plain && !(allow_http && local) && self.endpoints.is_none() {
+        for (what, issuer) in
+            [("issuer", Some(&self.issuer)), ("internal issuer", self.internal_issuer.as_ref())]
+        {
+            let Some(issuer) = issuer else { continue };
+            let url = url::Url::parse(issuer.as_str()).ok();
+            let plain = url.as_ref().is_some_and(|url| url.scheme() == "http");
+            let local = url.as_ref().is_some_and(is_loopback);
+            if plain && !(allow_http && local) && self.endpoints.is_none() {
+                problems.push(format!(
+                    "{what} {:?}: https is needed, except on loopback beside a public URL on \
+                     loopback",
+                    issuer.as_str()
+                ));
+            }
+        }
+        if let (Some(internal), Some(_)) = (&self.internal_issuer, &self.endpoints) {
             problems.push(format!(
-                "issuer {:?}: https is needed, except on loopback beside a public URL on loopback",
-                self.issuer.as_str()
+                "internal issuer {:?}: endpoints are given by hand, so it is never asked",
+                internal.as_str()
             ));
         }
         let http_client = self.http_client.clone().or_else(default_client);
@@ -116,6 +128,7 @@ impl Config {
         let provider = Arc::new(Provider::new(
             Settings {
                 issuer: self.issuer.clone(),
+                internal_issuer: self.internal_issuer,
                 client_id: self.client_id,
                 client_secret: self.client_secret,
                 client_auth: self.client_auth,

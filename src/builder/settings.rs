@@ -7,6 +7,7 @@ use http::header::HeaderName;
 
 use super::Builder;
 use crate::clock::Clock;
+use crate::names::Issuer;
 use crate::oidc::client_auth::ClientAuth;
 use crate::oidc::http::HttpClient;
 use crate::oidc::keys::SigningAlgorithm;
@@ -96,6 +97,34 @@ impl<R> Builder<R> {
     /// Sets how far clocks may be apart. Default: 60 s; at most 5 min.
     pub const fn leeway(mut self, leeway: Duration) -> Self {
         self.config.leeway = leeway;
+        self
+    }
+
+    /// Reaches the provider under another URL than browsers do ("split horizon"): inside a
+    /// cluster, behind a firewall.
+    ///
+    /// Discovery is read there, and what this process calls (token, keys, userinfo, revocation) is
+    /// called there if it lies under the issuer's origin. What browsers visit, and the issuer that
+    /// tokens must name, stay those of the public issuer: the discovery document must name it too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = PkceAuthLayer::builder(
+    ///     "https://login.example/realms/staff".parse()?,
+    ///     ClientId::new("app"),
+    ///     "http://localhost:8080".parse()?,
+    /// )
+    /// .public_client()
+    /// .internal_issuer("https://keycloak.auth.svc:8443/realms/staff".parse()?)
+    /// .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn internal_issuer(mut self, issuer: Issuer) -> Self {
+        self.config.internal_issuer = Some(issuer);
         self
     }
 

@@ -15,6 +15,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::http::{HttpClient, HttpError, HttpFuture};
+use super::proxy::{Proxies, Route};
 use crate::names::InvalidName;
 
 /// The built-in [`HttpClient`]: HTTP/1.1 and HTTP/2 over TLS 1.2 or 1.3, web roots or your own.
@@ -24,61 +25,124 @@ use crate::names::InvalidName;
 ///
 /// # Examples
 ///
+/// ```no_run
+/// use tower_pkce_auth::{ClientId, HyperClient, PkceAuthLayer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = HyperClient::builder()
+///     .ca_pem(&std::fs::read("/etc/ssl/company.pem")?)?
+///     .proxy_from_env()?
+///     .build();
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .http_client(client)
+/// # ;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct HyperClient(Client<HttpsConnector<Route>, Full>);
+
+impl HyperClient {
+    /// Makes a client that trusts the web's certificate authorities and uses no proxy.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Begins to set up a client.
+    pub fn builder() -> HyperClientBuilder {
+        HyperClientBuilder { roots: None, proxies: Proxies::default() }
+    }
+}
+
+/// Sets up a [`HyperClient`].
+///
+/// # Examples
+///
 /// ```
 /// use tower_pkce_auth::HyperClient;
 ///
-/// let client = HyperClient::new();
-/// assert!(HyperClient::with_ca_pem(b"no certificate").is_err());
+/// assert!(HyperClient::builder().ca_pem(b"no certificate").is_err());
+/// assert!(HyperClient::builder().proxy("socks5://proxy.internal:1080").is_err());
 /// ```
 #[derive(Clone, Debug)]
-pub struct HyperClient(Client<HttpsConnector<HttpConnector>, Full>);
+#[must_use]
+pub struct HyperClientBuilder {
+    roots: Option<RootCertStore>,
+    proxies: Proxies,
+}
 
-impl HyperClient {
-    /// Makes a client that trusts the web's certificate authorities.
-    #[must_use]
-    pub fn new() -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        Self::with_roots(roots)
-    }
-
-    /// Makes a client that trusts the certificate authorities of a PEM file and no others.
+impl HyperClientBuilder {
+    /// Trusts the certificate authorities of a PEM file and no others; more files may be added.
     ///
     /// # Errors
     ///
     /// If the text holds no certificate, or one that cannot be read.
-    pub fn with_ca_pem(pem: &[u8]) -> Result<Self, InvalidName> {
+    pub fn ca_pem(mut self, pem: &[u8]) -> Result<Self, InvalidName> {
         let bad = |why| InvalidName::new("CA file", why, "");
-        let mut roots = RootCertStore::empty();
+        let roots = self.roots.get_or_insert_with(RootCertStore::empty);
+        let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(|_| bad("not PEM"))?;
             roots.add(certificate).map_err(|_| bad("a certificate cannot be read"))?;
         }
-        if roots.is_empty() {
+        if roots.len() == before {
             return Err(bad("no certificate found"));
         }
-        Ok(Self::with_roots(roots))
+        Ok(self)
     }
 
-    fn with_roots(roots: RootCertStore) -> Self {
+    /// Goes to `https` destinations through the proxy at `http://[user:password@]host:port`, by
+    /// `CONNECT`: the proxy sees where the requests go, and nothing of what they say.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not one of an HTTP proxy. The message does not repeat it.
+    pub fn proxy(mut self, url: &str) -> Result<Self, InvalidName> {
+        self.proxies = Proxies::one(url)?;
+        Ok(self)
+    }
+
+    /// Takes the proxy from `HTTPS_PROXY` or `ALL_PROXY`, if one is set, and the exceptions from
+    /// `NO_PROXY`, as curl does.
+    ///
+    /// # Errors
+    ///
+    /// If what is set is not the URL of an HTTP proxy: going straight out instead would surprise.
+    pub fn proxy_from_env(mut self) -> Result<Self, InvalidName> {
+        self.proxies = Proxies::from_env()?;
+        Ok(self)
+    }
+
+    /// Makes the client.
+    #[must_use]
+    pub fn build(self) -> HyperClient {
+        let roots = self.roots.unwrap_or_else(|| {
+            let mut roots = RootCertStore::empty();
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            roots
+        });
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider serves TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(std::time::Duration::from_secs(5)));
+        let mut direct = HttpConnector::new();
+        direct.enforce_http(false);
+        direct.set_nodelay(true);
+        direct.set_connect_timeout(Some(std::time::Duration::from_secs(5)));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(connector);
+            .wrap_connector(Route { direct, proxies: self.proxies });
         // A request whose answer was lost may have spent a code: never send it twice unasked.
-        Self(
+        HyperClient(
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(std::time::Duration::from_secs(20))

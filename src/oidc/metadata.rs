@@ -161,6 +161,40 @@ impl Metadata {
         }
         Ok(metadata)
     }
+
+    /// Moves what is called from here to where the provider is reached from here; what browsers
+    /// visit stays.
+    pub(crate) fn behind(mut self, issuer: &Issuer, internal: &Issuer) -> Self {
+        let (Ok(public), Ok(internal)) =
+            (Url::parse(issuer.as_str()), Url::parse(internal.as_str()))
+        else {
+            return self;
+        };
+        let called = [&mut self.token, &mut self.jwks]
+            .into_iter()
+            .chain(self.userinfo.as_mut())
+            .chain(self.revocation.as_mut());
+        for url in called {
+            if url.origin() == public.origin() {
+                moved(url, &public, &internal);
+            }
+        }
+        self
+    }
+}
+
+/// Replaces the origin, and the issuer's path where the URL lies under it.
+fn moved(url: &mut Url, public: &Url, internal: &Url) {
+    let bare = |url: &Url| url.path().trim_end_matches('/').to_owned();
+    let under = url.path().strip_prefix(&bare(public)).filter(|rest| rest.starts_with('/'));
+    let path = match under {
+        Some(rest) => format!("{}{rest}", bare(internal)),
+        None => url.path().to_owned(),
+    };
+    let mut target = internal.clone();
+    target.set_path(&path);
+    target.set_query(url.query());
+    *url = target;
 }
 
 /// Tells whether a list of the document holds a value; `None` if there is no such list.
@@ -224,6 +258,36 @@ mod tests {
         }
         for member in ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"] {
             assert!(parse(|document| drop(document.remove(member))).is_err(), "{member}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_called_from_here_moves_to_the_internal_issuer() {
+        for (issuer, internal, token, expected) in [
+            ("https://op", "https://in:8443", "https://op/token?a=b", "https://in:8443/token?a=b"),
+            ("https://op/", "https://in/x/", "https://op/token", "https://in/x/token"),
+            ("https://op/r/a", "https://in/r/a", "https://op/r/a/token", "https://in/r/a/token"),
+            ("https://op/r/a", "https://in/b", "https://op/r/a/token", "https://in/b/token"),
+            ("https://op/r/a", "https://in/b", "https://op/r/ab/token", "https://in/r/ab/token"),
+            ("https://op/r/a", "https://in/r/a", "https://op/oauth", "https://in/oauth"),
+            ("https://op", "https://in", "https://op:444/token", "https://op:444/token"),
+            ("https://op", "https://in", "https://other/token", "https://other/token"),
+        ] {
+            let document = serde_json::json!({
+                "issuer": issuer,
+                "authorization_endpoint": "https://op/authorize",
+                "token_endpoint": token,
+                "jwks_uri": "https://op/jwks",
+                "end_session_endpoint": "https://op/logout",
+            });
+            let (issuer, internal) = (issuer.parse().unwrap(), internal.parse().unwrap());
+            let body = document.to_string();
+            let metadata =
+                Metadata::parse(body.as_bytes(), &issuer, ClientAuth::Basic, false).unwrap();
+            let metadata = metadata.behind(&issuer, &internal);
+            assert_eq!(metadata.token.as_str(), expected, "{issuer} {internal} {token}");
+            assert_eq!(metadata.authorization.as_str(), "https://op/authorize");
+            assert_eq!(metadata.end_session.unwrap().as_str(), "https://op/logout");
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) mod jws;
 pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod provider;
+#[cfg(feature = "hyper-client")]
+mod proxy;
 pub(crate) mod settings;
 pub(crate) mod token;
 pub(crate) mod userinfo;

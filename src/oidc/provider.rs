@@ -190,18 +190,23 @@ impl Provider {
         let metadata = match &settings.endpoints {
             Some(metadata) => metadata.clone(),
             None => {
-                let url = settings.issuer.discovery_url();
+                let internal = settings.internal_issuer.as_ref();
+                let url = internal.unwrap_or(&settings.issuer).discovery_url();
                 let answer = self.get(&url, "discovery").await?;
                 if !answer.is_of_type(&["application/json"]) {
                     let detail = "discovery_content_type";
                     return Err(AuthError::new(ErrorKind::ProviderError, detail));
                 }
-                Metadata::parse(
+                let metadata = Metadata::parse(
                     answer.body(),
                     &settings.issuer,
                     settings.client_auth,
                     settings.allow_http,
-                )?
+                )?;
+                match internal {
+                    Some(internal) => metadata.behind(&settings.issuer, internal),
+                    None => metadata,
+                }
             }
         };
         let (keys, fresh_for) = self.fetch_keys(&metadata.jwks).await?;

@@ -43,6 +43,8 @@ pub enum Userinfo {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) issuer: Issuer,
+    /// Where the provider is reached from here, if that is elsewhere.
+    pub(crate) internal_issuer: Option<Issuer>,
     pub(crate) client_id: ClientId,
     pub(crate) client_secret: Option<ClientSecret>,
     pub(crate) client_auth: ClientAuth,
