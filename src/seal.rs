@@ -113,6 +113,8 @@ pub(crate) enum Purpose {
     Ticket = 5,
     /// The cookie that keeps the ID token for the provider's logout.
     LogoutHint = 6,
+    /// The id and the key of a stored session, in its cookie.
+    StoredSession = 7,
 }
 
 /// Why a sealed value did not open; for logs and tests, never for the visitor.

@@ -288,3 +288,34 @@ async fn h36_p13_p15_records_expire_and_keys_hold_no_secret() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_session_that_was_made_up_costs_the_store_nothing() {
+    let world = World::new().await;
+    let kept = Kept::StoredShared;
+    let (app, store) = kept.pod(&world, |builder| builder);
+    let mut known = world.browser(&app, "alice");
+    known.sign_in("/").await;
+    let (name, good) = (session_name(&known), known.jar.ending("-s").unwrap().to_owned());
+    let mut bytes = good.clone().into_bytes();
+    // The first is the version's, the last may hold bits that are not read.
+    for at in (4..bytes.len() - 1).step_by(7) {
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+    }
+    let changed = String::from_utf8(bytes).unwrap();
+    for value in [changed, format!("v1.{}", "A".repeat(119)), "v1.AAAA".to_owned()] {
+        let mut visitor = world.browser(&app, "mallory");
+        plant(&mut visitor, &name, value.clone());
+        store.forget_calls();
+        assert_eq!(visitor.get("/page").await.status, StatusCode::FOUND, "{value}");
+        assert!(store.calls().is_empty(), "{value}: {:?}", store.calls());
+        // Nor is there anything to end while the store is away.
+        store.fail(StoreErrorKind::Unavailable);
+        plant(&mut visitor, &name, value.clone());
+        let reply = visitor.post("/auth/logout").await;
+        assert!(!reply.body.contains("signed-out-here-only"), "{value}: {}", reply.body);
+        assert!(store.calls().is_empty(), "{value}: {:?}", store.calls());
+        store.recover();
+    }
+    assert_eq!(known.who().await.as_deref(), Some("alice"));
+}

@@ -29,14 +29,14 @@ impl Keeper {
         self.revocation.mark(Target::Session(&session.id), ttl).await
     }
 
-    /// Returns what a browser claims to hold, without asking the store: enough to end it later.
+    /// Returns what a browser holds, without asking the store: enough to end it later.
     pub(crate) fn claimed(&self, headers: &HeaderMap) -> Vec<SessionRef> {
         let now = self.clock.now();
         let (candidates, _) = Presented::read(&self.cookies, headers);
         let held = candidates.into_iter().flatten().filter_map(|presented| presented.decode());
         held.filter_map(|held| match held {
-            // 128 random bits name a stored session; whoever knows them holds it.
-            Held::Stored { id, .. } => {
+            Held::Stored(sealed) => {
+                let (id, _) = self.open_handle(&sealed, now)?;
                 Some(SessionRef { id, stored: true, ends: now + self.settings.lifetimes.absolute })
             }
             Held::Sealed(sealed) => {

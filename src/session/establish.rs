@@ -93,7 +93,7 @@ impl Keeper {
                     }
                     Err(error) => return Err(unavailable(&error)),
                 }
-                let text = base64url([&id[..], seal.expose()].concat());
+                let text = self.seal_handle(&id, &seal, absolute_end);
                 (vec![self.cookies.set(Own::Session(0), &format!("v1.{text}"), lifetime)], None)
             }
             _ => {

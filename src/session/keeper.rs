@@ -177,14 +177,16 @@ impl Keeper {
                 Some(Held::Sealed(sealed)) => {
                     self.open_sealed(&sealed, now).map(|record| self.opened(record, None))
                 }
-                Some(Held::Stored { id, key }) => {
-                    let Some(store) = &self.store else {
+                Some(Held::Stored(sealed)) => {
+                    let (Some(store), Some((id, seal))) =
+                        (&self.store, self.open_handle(&sealed, now))
+                    else {
                         return Ok(None);
                     };
                     let at = self.session_key(&id);
                     match store.load(&at).await? {
                         None => None,
-                        Some(value) => self.open_stored(at, SecretBytes::new(key), value, now),
+                        Some(value) => self.open_stored(at, seal, value, now),
                     }
                 }
             },
@@ -200,6 +202,31 @@ impl Keeper {
         let name = self.cookies.name(Own::Session(0));
         let plain = self.sealer.open(Purpose::SessionCookie, name.as_bytes(), now, sealed).ok()?;
         Record::decode(&plain)
+    }
+
+    /// Seals the id and the key of a stored session for its cookie.
+    pub(super) fn seal_handle(
+        &self,
+        id: &[u8; 16],
+        seal: &SecretBytes<32>,
+        end: UnixTime,
+    ) -> String {
+        let name = self.cookies.name(Own::Session(0));
+        let plain = [&id[..], seal.expose()].concat();
+        base64url(self.sealer.seal(Purpose::StoredSession, name.as_bytes(), end, &plain))
+    }
+
+    /// Opens what [`Keeper::seal_handle`] made.
+    pub(super) fn open_handle(
+        &self,
+        sealed: &[u8],
+        now: UnixTime,
+    ) -> Option<([u8; 16], SecretBytes<32>)> {
+        let name = self.cookies.name(Own::Session(0));
+        let plain = self.sealer.open(Purpose::StoredSession, name.as_bytes(), now, sealed).ok()?;
+        let (id, seal) = plain.split_at_checked(16)?;
+        let seal = <[u8; 32]>::try_from(seal).ok()?;
+        Some((id.try_into().ok()?, SecretBytes::new(seal)))
     }
 
     pub(super) fn open_stored(
