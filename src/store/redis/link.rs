@@ -248,12 +248,14 @@ fn too_old(version: &str) -> RedisError {
 /// Reads the version out of the answer to `HELLO`.
 fn version(greeting: &Value) -> Option<&str> {
     let Value::Map(entries) = greeting else { return None };
-    let text = |value| match value {
-        &Value::BulkString(ref bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text.as_str()),
-        Value::VerbatimString { text, .. } => Some(text.as_str()),
-        _ => None,
-    };
     let (_, value) = entries.iter().find(|(name, _)| text(name) == Some("version"))?;
     text(value)
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
 }
