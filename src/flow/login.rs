@@ -12,8 +12,7 @@ use crate::error::{AuthError, ErrorKind};
 use crate::oidc::authorize;
 use crate::pending::Ticket;
 use crate::respond::Answer;
-use crate::session::keeper::{Found, Live, unavailable};
-use crate::store::StoreErrorKind;
+use crate::session::keeper::{Found, Live};
 
 /// Sends the visitor to the provider, or on, where somebody is signed in already.
 ///
@@ -77,14 +76,9 @@ async fn start(
     select_account: bool,
 ) -> Result<Answer, AuthError> {
     let snapshot = core.provider.snapshot().await?;
-    let begun = match core.keeper.revocation().counter().await {
-        Ok(counter) => Some(counter),
-        // No room even for the counter: the login is sealed, and counts on there being no mark.
-        Err(error) if error.kind() == StoreErrorKind::Full => None,
-        Err(error) => return Err(unavailable(&error)),
-    };
+    let counter = core.keeper.revocation().counter();
     let superseded = live.map(|live| live.opened.reference());
-    let started = core.pending.start(&parts.headers, ticket, begun, superseded).await?;
+    let started = core.pending.start(&parts.headers, ticket, counter, superseded).await?;
     let settings = core.provider.settings();
     let location = authorize::url(
         settings,

@@ -26,7 +26,9 @@ use crate::secret::{SecretString, base64url, from_base64url, random, same};
 use crate::session::SessionRef;
 use crate::session::keeper::unavailable;
 use crate::session::revocation::Counter;
-use crate::store::{Key, MemoryStore, Store, StoreErrorKind};
+use crate::store::{
+    Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture, join,
+};
 
 /// Where pending logins are kept.
 ///
@@ -164,35 +166,44 @@ impl PendingLogins {
         }
     }
 
-    /// Starts a login: nothing has been sent to the provider yet.
+    /// Starts a login: nothing has been sent to the provider yet. `counter` is the counter of
+    /// sign-outs, which is asked for while the record is written.
     ///
     /// # Errors
     ///
-    /// If the backend is out of reach; one that is full is not an error, the login is sealed then.
+    /// If the store is out of reach; one that is full is not an error, the login is sealed then,
+    /// and without a counter it counts on there being no mark.
     pub(crate) async fn start(
         &self,
         headers: &HeaderMap,
         ticket: &Ticket,
-        begun: Option<Counter>,
+        counter: impl Future<Output = Result<Counter, StoreError>>,
         superseded: Option<SessionRef>,
     ) -> Result<Started, AuthError> {
         let now = self.clock.now();
         let (random, seed): ([u8; 16], [u8; 32]) = (random(), random());
-        let kept_in_cookie = match &self.backend {
-            Backend::Sealed => true,
+        let kept = match &self.backend {
+            Backend::Sealed => StoreFuture::ready(Ok(false)),
             Backend::Records(store) => {
                 let key = self.key("pending", &random);
                 let record =
                     self.sealer.seal(Purpose::PendingRecord, key.as_bytes(), now + self.ttl, &seed);
-                match store.insert(&key, record.into(), self.ttl + self.leeway).await {
-                    Ok(_) => false,
-                    Err(error) if error.kind() == StoreErrorKind::Full => {
-                        tracing::warn!("the store is full; this login is sealed in the browser");
-                        true
-                    }
-                    Err(error) => return Err(unavailable(&error)),
-                }
+                store.insert(&key, record.into(), self.ttl + self.leeway)
             }
+        };
+        let (counter, kept) = join(counter, kept).await;
+        let begun = match counter {
+            Ok(counter) => Some(counter),
+            Err(error) if error.kind() == StoreErrorKind::Full => None,
+            Err(error) => return Err(unavailable(&error)),
+        };
+        let kept_in_cookie = match kept {
+            Ok(kept) => !kept,
+            Err(error) if error.kind() == StoreErrorKind::Full => {
+                tracing::warn!("the store is full; this login is sealed in the browser");
+                true
+            }
+            Err(error) => return Err(unavailable(&error)),
         };
         let mut state = random.to_vec();
         state.extend(self.seal_ticket(ticket, now));
