@@ -11,11 +11,13 @@
 //! one host across ports. On https `__Host-` stands before it (`__Secure-` where the path is not
 //! `/`) and every cookie is `Secure`.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cookie::{Cookie, SameSite};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
+use memchr::memmem::Finder;
 
 /// The session cookie and its continuation chunks.
 pub(crate) const MAX_CHUNKS: usize = 5;
@@ -43,6 +45,9 @@ pub(crate) enum Own<'a> {
 pub(crate) struct Cookies {
     /// `auth_` and six hex digits.
     base: String,
+    /// Looks for the base, which the cookies of others do not hold: cheaper than to take every
+    /// pair apart.
+    finder: Finder<'static>,
     /// What stands before a host-wide cookie: `__Host-`, or nothing without TLS.
     prefix: &'static str,
     secure: bool,
@@ -54,8 +59,10 @@ pub(crate) struct Cookies {
 impl Cookies {
     pub(crate) fn new(instance: &[u8; 32], secure: bool, form_post: bool, logout: &str) -> Self {
         let [a, b, c, ..] = instance;
+        let base = format!("auth_{a:02x}{b:02x}{c:02x}");
         Self {
-            base: format!("auth_{a:02x}{b:02x}{c:02x}"),
+            finder: Finder::new(&base).into_owned(),
+            base,
             prefix: if secure { HOST } else { "" },
             secure,
             form_post,
@@ -84,12 +91,33 @@ impl Cookies {
         &'a self,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (Own<'a>, &'a [u8])> {
-        headers.get_all(COOKIE).iter().flat_map(|field| pairs(field.as_bytes())).filter_map(
-            |pair| {
-                let (name, value) = split_pair(pair)?;
+        headers.get_all(COOKIE).iter().flat_map(|field| {
+            let field = field.as_bytes();
+            self.hits(field).filter_map(|hit| {
+                let (name, value) = split_pair(&field[hit])?;
                 Some((self.own(name)?, value))
-            },
-        )
+            })
+        })
+    }
+
+    /// Finds the pairs of a `Cookie` field whose names are ours or pretend to be, without the white
+    /// space around them.
+    fn hits<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = Range<usize>> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let at = from + self.finder.find(&field[from..])?;
+                // The pair around it: names hold no semicolon.
+                let start = memchr::memrchr(b';', &field[from..at]).map_or(from, |n| from + n + 1);
+                let end = memchr::memchr(b';', &field[at..]).map_or(field.len(), |n| at + n);
+                from = end;
+                let blank = field[start..at].iter().take_while(|b| b.is_ascii_whitespace()).count();
+                let hit = start + blank..end - trailing_blanks(&field[at..end]);
+                if self.resembles_ours(&field[hit.clone()]) {
+                    return Some(hit);
+                }
+            }
+        })
     }
 
     /// Tells whether a cookie name is one of ours, exactly as we write it.
@@ -117,7 +145,7 @@ impl Cookies {
         }
     }
 
-    /// Tells whether a name is ours or pretends to be, with whatever prefix.
+    /// Tells whether a pair or a name is ours or pretends to be, with whatever prefix.
     fn resembles_ours(&self, name: &[u8]) -> bool {
         let bare = [&b"__Host-Http-"[..], b"__Host-", b"__Http-", b"__Secure-"]
             .iter()
@@ -133,61 +161,70 @@ impl Cookies {
     ///
     /// Allocates only where other cookies share a field with ours.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
-        let ours = |pair: &[u8]| {
-            let name = split_pair(pair).map_or(pair, |(name, _)| name);
-            self.resembles_ours(name)
-        };
-        let mut any = false;
-        let mut all = true;
-        for field in headers.get_all(COOKIE) {
-            for pair in pairs(field.as_bytes()) {
-                if ours(pair) {
-                    any = true;
-                } else if !pair.is_empty() {
-                    all = false;
-                }
+        let mut fields = headers.get_all(COOKIE).iter();
+        let Some(first) = fields.next() else { return };
+        if fields.next().is_none() {
+            let Some(kept) = self.without_ours(first) else { return };
+            match (kept, headers.get_mut(COOKIE)) {
+                (Some(kept), Some(field)) => *field = kept,
+                _ => drop(headers.remove(COOKIE)),
             }
-        }
-        if !any {
             return;
         }
-        if all {
-            headers.remove(COOKIE);
+        let fields = || headers.get_all(COOKIE).iter();
+        if fields().all(|field| self.hits(field.as_bytes()).next().is_none()) {
             return;
         }
-        let without = |field: &HeaderValue| {
-            let others = || pairs(field.as_bytes()).filter(|pair| !ours(pair));
-            // The exact size, so that the bytes become the value as they are.
-            let size = others().map(|pair| pair.len() + 2).sum::<usize>().checked_sub(2)?;
-            let mut kept = Vec::with_capacity(size);
-            for pair in others() {
-                if !kept.is_empty() {
-                    kept.extend_from_slice(b"; ");
-                }
-                kept.extend_from_slice(pair);
-            }
-            let mut value = HeaderValue::from_maybe_shared(Bytes::from(kept)).ok()?;
-            value.set_sensitive(field.is_sensitive());
-            Some(value)
-        };
-        if headers.get_all(COOKIE).iter().nth(1).is_none() {
-            let value = headers.get(COOKIE).and_then(without);
-            match value {
-                Some(value) => headers.insert(COOKIE, value),
-                None => headers.remove(COOKIE),
-            };
-            return;
-        }
-        let kept: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(without).collect();
+        let kept: Vec<HeaderValue> = fields()
+            .filter_map(|field| self.without_ours(field).unwrap_or_else(|| Some(field.clone())))
+            .collect();
         headers.remove(COOKIE);
         for value in kept {
             headers.append(COOKIE, value);
         }
     }
 
+    /// Returns a field without our cookies, or that nothing is left of it; `None` if it holds none
+    /// of ours.
+    #[allow(clippy::option_option, reason = "nothing to do, and nothing left, are two things")]
+    fn without_ours(&self, field: &HeaderValue) -> Option<Option<HeaderValue>> {
+        let bytes = field.as_bytes();
+        self.hits(bytes).next()?;
+        // The exact size, so that the bytes become the value as they are.
+        let size = self.others(bytes).map(|piece| piece.len() + 2).sum::<usize>().checked_sub(2);
+        let Some(size) = size else { return Some(None) };
+        let mut kept = Vec::with_capacity(size);
+        for piece in self.others(bytes) {
+            if !kept.is_empty() {
+                kept.extend_from_slice(b"; ");
+            }
+            kept.extend_from_slice(piece);
+        }
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from(kept)).ok();
+        if let Some(value) = &mut value {
+            value.set_sensitive(field.is_sensitive());
+        }
+        Some(value)
+    }
+
+    /// Returns what stands between our cookies in a field, in pieces of one pair or more.
+    fn others<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut hits = self.hits(field);
+        let mut from = Some(0);
+        let pieces = std::iter::from_fn(move || {
+            let start = from?;
+            let hit = hits.next();
+            let end = hit.as_ref().map_or(field.len(), |hit| hit.start);
+            from = hit.map(|hit| hit.end);
+            Some(trim_separators(&field[start..end]))
+        });
+        pieces.filter(|piece| !piece.is_empty())
+    }
+
     /// Tells whether a `Set-Cookie` of the inner service bears one of our names.
     pub(crate) fn is_forged(&self, set_cookie: &HeaderValue) -> bool {
-        let pair = pairs(set_cookie.as_bytes()).next().unwrap_or_default();
+        let pair = set_cookie.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+        let pair = pair.trim_ascii();
         // Browsers send a cookie without a name as its value alone, which may look like a pair.
         match split_pair(pair) {
             Some((b"", value)) => self.resembles_ours(value.trim_ascii()),
@@ -227,23 +264,24 @@ impl Cookies {
     }
 }
 
-/// Splits a `Cookie` field at its semicolons, without the white space around each pair.
-fn pairs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(field);
-    std::iter::from_fn(move || {
-        let current = rest?;
-        let pair = match memchr::memchr(b';', current) {
-            Some(at) => {
-                rest = Some(&current[at + 1..]);
-                &current[..at]
-            }
-            None => {
-                rest = None;
-                current
-            }
-        };
-        Some(pair.trim_ascii())
-    })
+fn trailing_blanks(text: &[u8]) -> usize {
+    text.iter().rev().take_while(|b| b.is_ascii_whitespace()).count()
+}
+
+/// Removes semicolons and white space from both ends.
+fn trim_separators(mut piece: &[u8]) -> &[u8] {
+    let separates = |b: &u8| *b == b';' || b.is_ascii_whitespace();
+    while let [first, rest @ ..] = piece
+        && separates(first)
+    {
+        piece = rest;
+    }
+    while let [rest @ .., last] = piece
+        && separates(last)
+    {
+        piece = rest;
+    }
+    piece
 }
 
 fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -301,6 +339,22 @@ mod tests {
                 "odd prefixes",
                 &[b"__host-auth_ababab-x=1; __Secure-auth_ababab-o=2; e=f"],
                 &[b"e=f"],
+            ),
+            ("separators", &[b";; __Host-auth_ababab-s=x ;; c=d ;"], &[b"c=d"]),
+            (
+                "between others",
+                &[b"a=1; __Host-auth_ababab-s=x; b=2;c=3; auth_ababab-n=1;__Host-auth_ababab-s1=y; d"],
+                &[b"a=1; b=2;c=3; d"],
+            ),
+            (
+                "in a value",
+                &[b"x=__Host-auth_ababab-s=1; auth_ababab-s=2;y=auth_ababab-s"],
+                &[b"x=__Host-auth_ababab-s=1; y=auth_ababab-s"],
+            ),
+            (
+                "some fields",
+                &[b"a=b;  c", b"auth_ababab-s=1; d", b"\t __Host-auth_ababab-n= \t"],
+                &[b"a=b;  c", b"d"],
             ),
             ("two fields", &[b"__Host-auth_ababab-s=x", b"a=b"], &[b"a=b"]),
             ("no value", &[b"__Host-auth_ababab-s; a=b"], &[b"a=b"]),

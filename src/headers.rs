@@ -54,8 +54,11 @@ pub(crate) fn strip_identity(headers: &mut HeaderMap, more: &[HeaderName]) {
 /// Removes credentials a client sent beside its session cookie.
 pub(crate) fn strip_authorization(headers: &mut HeaderMap) {
     headers.remove(AUTHORIZATION);
-    headers.remove("dpop");
+    headers.remove(DPOP);
 }
+
+/// A proof of possession (RFC 9449 section 4.1).
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 fn is_identity(name: &str, more: &[HeaderName]) -> bool {
     // Header names are in lower case here; nearly all of them are settled by the first byte.

@@ -1,7 +1,7 @@
 //! The opened sessions of this process: a bounded cache that holds claims, never verdicts.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
+use std::hash::{BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -61,8 +61,28 @@ pub(crate) struct Cache {
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<u64, Slot>,
-    old: HashMap<u64, Slot>,
+    young: Slots,
+    old: Slots,
+}
+
+/// By a hash under a random key of this process: it need not be hashed again.
+type Slots = HashMap<u64, Slot, BuildHasherDefault<AsItIs>>;
+
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only a u64 is hashed");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 type Slot = (Box<[u8]>, Arc<Opened>);
@@ -115,7 +135,8 @@ impl Cache {
     }
 
     fn shard(&self, hash: u64) -> std::sync::MutexGuard<'_, Generations> {
-        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        // Bits that the maps do not look at.
+        let index = usize::try_from((hash >> 40) % SHARDS as u64).unwrap_or(0);
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture};
 use crate::clock::{Clock, SystemClock};
+use crate::secret::random;
 
 const SHARDS: usize = 64;
 
@@ -40,11 +41,56 @@ const CAPACITY: usize = 200_000;
 pub struct MemoryStore(Arc<Shared>);
 
 struct Shared {
-    shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
-    hasher: RandomState,
+    shards: [Mutex<Entries>; SHARDS],
+    hashes: KeyHashes,
     per_shard: usize,
     clock: Arc<dyn Clock>,
     shared: bool,
+}
+
+type Entries = HashMap<Key, Entry, KeyHashes>;
+
+/// Hashes keys by their last 16 characters, which are hexadecimal digits of a SHA-256: they need
+/// mixing, not another strong hash. The seed keeps others from choosing who shares a bucket.
+#[derive(Clone, Copy)]
+struct KeyHashes(u64);
+
+impl BuildHasher for KeyHashes {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher(self.0)
+    }
+}
+
+struct KeyHasher(u64);
+
+impl KeyHasher {
+    fn mix(&mut self, word: u64) {
+        // An odd constant without a pattern; the high half of the product goes down again.
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+}
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        match bytes.last_chunk::<16>() {
+            Some(digits) => {
+                let digits = u128::from_le_bytes(*digits);
+                self.mix(digits as u64);
+                self.mix((digits >> 64) as u64);
+            }
+            None => bytes.iter().for_each(|byte| self.mix((*byte).into())),
+        }
+    }
+
+    /// The end of a text.
+    fn write_u8(&mut self, _: u8) {}
 }
 
 struct Entry {
@@ -69,9 +115,10 @@ impl MemoryStore {
     /// Makes an empty store with room for about `capacity` entries, which lives by `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>, capacity: usize) -> Self {
+        let hashes = KeyHashes(u64::from_ne_bytes(random()));
         Self(Arc::new(Shared {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::new(HashMap::with_hasher(hashes))),
+            hashes,
             per_shard: capacity.div_ceil(SHARDS).max(1),
             clock,
             shared: false,
@@ -99,8 +146,9 @@ impl MemoryStore {
         self.len() == 0
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        let hash = self.0.hasher.hash_one(key);
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Entries> {
+        // Bits that the map does not look at.
+        let hash = self.0.hashes.hash_one(key) >> 40;
         lock(&self.0.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)])
     }
 
