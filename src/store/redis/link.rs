@@ -42,7 +42,16 @@ pub(super) struct Link {
 struct State {
     /// Counts connections, so that an old one's trouble is not blamed on a new one.
     generation: u64,
+    /// The connection that ended before it was used.
+    lost: u64,
+    /// Counts calls.
+    calls: u64,
+    /// Time-outs in a row, and the number of calls when the last one was counted: those that were
+    /// under way then time out with it and say nothing new.
     time_outs: u32,
+    counted: u64,
+    /// Whether the last attempt to connect failed.
+    away: bool,
     phase: Phase,
 }
 
@@ -50,7 +59,7 @@ struct State {
 enum Phase {
     #[default]
     Idle,
-    Connecting(watch::Receiver<Option<Result<Connected, RedisError>>>),
+    Connecting(Attempt),
     Connected(Connected),
 }
 
@@ -81,34 +90,68 @@ impl Link {
     where
         F: Future<Output = Result<T, RedisError>>,
     {
-        let Connected { generation, connection } = self.connected().await?;
-        let answer = ask(connection).await;
-        let mut state = lock(&self.state);
-        if state.generation == generation {
-            match &answer {
-                Err(error) if is_link_lost(error) => state.phase = Phase::Idle,
-                Err(error) if error.is_timeout() => {
-                    state.time_outs += 1;
-                    if state.time_outs >= PATIENCE {
-                        state.phase = Phase::Idle;
-                    }
-                }
-                _ => state.time_outs = 0,
-            }
+        let connected = self.connected().await?;
+        self.run_over(connected, ask).await
+    }
+
+    /// Asks something that may be asked twice: again where the connection was lost while it lay
+    /// idle.
+    pub(super) async fn run_again<T, F>(
+        &self,
+        ask: impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let connected = self.connected().await?;
+        match self.run_over(connected, &ask).await {
+            Err(error) if error.is_connection_dropped() => self.run(ask).await,
+            answer => answer,
         }
+    }
+
+    async fn run_over<T, F>(
+        &self,
+        connected: Connected,
+        ask: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let Connected { generation, connection } = connected;
+        let call = {
+            let mut state = lock(&self.state);
+            state.calls += 1;
+            state.calls
+        };
+        let answer = ask(connection).await;
+        let ended = {
+            let mut state = lock(&self.state);
+            if state.generation == generation { state.judge(call, &answer) } else { None }
+        };
+        // A connection is dropped without the lock.
+        drop(ended);
         answer
     }
 
     /// Returns the connection; all who need one wait for the same attempt.
     async fn connected(&self) -> Result<Connected, RedisError> {
-        let mut attempt = {
+        let (mut attempt, task) = {
             let mut state = lock(&self.state);
             match &state.phase {
                 Phase::Connected(connected) => return Ok(connected.clone()),
-                Phase::Connecting(attempt) => attempt.clone(),
-                Phase::Idle => self.start(&mut state),
+                Phase::Connecting(attempt) => (attempt.clone(), None),
+                Phase::Idle => {
+                    let (attempt, task) = self.begin(&mut state);
+                    (attempt, Some(task))
+                }
             }
         };
+        if let Some(task) = task {
+            // In a task of its own: a caller that goes away must not end what others wait for. A
+            // runtime that is shutting down drops it here and now, so the lock is not held.
+            tokio::spawn(task);
+        }
         match attempt.wait_for(Option::is_some).await {
             Ok(result) => result.clone().expect("it was waited for"),
             // The runtime of the attempt has gone.
@@ -116,9 +159,8 @@ impl Link {
         }
     }
 
-    /// Begins to connect, in a task of its own: a caller that goes away must not end what others
-    /// wait for.
-    fn start(&self, state: &mut State) -> watch::Receiver<Option<Result<Connected, RedisError>>> {
+    /// Begins to connect.
+    fn begin(&self, state: &mut State) -> (Attempt, impl Future<Output = ()> + Send + 'static) {
         state.generation += 1;
         state.time_outs = 0;
         let generation = state.generation;
@@ -134,27 +176,72 @@ impl Link {
             }
             Ok::<_, std::convert::Infallible>(())
         });
-        // If this task is dropped, the next call must not wait for it.
+        // If the task is dropped, the next call must not wait for it.
         let unfinished = Unfinished { state: self.state.clone(), generation };
-        tokio::spawn(async move {
+        let task = async move {
             let _unfinished = unfinished;
             let result = connect(&client, &config).await;
-            let result = result.map(|connection| Connected { generation, connection });
+            let mut result = result.map(|connection| Connected { generation, connection });
             {
                 let mut state = lock(&shared);
+                if state.lost == generation {
+                    result = Err((ErrorKind::Io, "the connection ended at once").into());
+                }
                 if state.generation == generation {
-                    state.phase = match &result {
-                        Ok(connected) => Phase::Connected(connected.clone()),
-                        Err(error) => {
-                            tracing::warn!(%server, %error, "no connection to Redis");
-                            Phase::Idle
-                        }
-                    };
+                    state.arrive(&result, &server);
                 }
             }
             sender.send_replace(Some(result));
-        });
-        receiver
+        };
+        (receiver, task)
+    }
+}
+
+type Attempt = watch::Receiver<Option<Result<Connected, RedisError>>>;
+
+impl State {
+    /// Notes how an attempt to connect ended. An outage is logged when it begins and when it ends,
+    /// not once for every request.
+    fn arrive(&mut self, result: &Result<Connected, RedisError>, server: &str) {
+        let away = std::mem::replace(&mut self.away, result.is_err());
+        self.phase = match result {
+            Ok(connected) => {
+                if away {
+                    tracing::info!(%server, "Redis is back");
+                }
+                Phase::Connected(connected.clone())
+            }
+            Err(error) => {
+                if away {
+                    tracing::debug!(%server, %error, "still no connection to Redis");
+                } else {
+                    tracing::warn!(%server, %error, "no connection to Redis");
+                }
+                Phase::Idle
+            }
+        };
+    }
+
+    /// Notes how a call ended, and gives the connection up if another one may serve better.
+    fn judge<T>(&mut self, call: u64, answer: &Result<T, RedisError>) -> Option<Phase> {
+        match answer {
+            Err(error) if is_link_lost(error) => {}
+            Err(error) if error.is_timeout() => {
+                if call <= self.counted {
+                    return None;
+                }
+                self.counted = self.calls;
+                self.time_outs += 1;
+                if self.time_outs < PATIENCE {
+                    return None;
+                }
+            }
+            _ => {
+                self.time_outs = 0;
+                return None;
+            }
+        }
+        Some(std::mem::take(&mut self.phase))
     }
 }
 
@@ -173,10 +260,17 @@ struct Lost {
 impl Lost {
     fn forget(&self) {
         let Some(state) = self.state.upgrade() else { return };
-        let mut state = lock(&state);
-        if state.generation == self.generation && matches!(state.phase, Phase::Connected(_)) {
-            state.phase = Phase::Idle;
+        let mut locked = lock(&state);
+        if locked.generation != self.generation {
+            return;
         }
+        locked.lost = self.generation;
+        let ended = match locked.phase {
+            Phase::Connected(_) => std::mem::take(&mut locked.phase),
+            _ => Phase::Idle,
+        };
+        drop(locked);
+        drop(ended);
     }
 }
 

@@ -12,6 +12,8 @@ use ::redis::{
     ServerErrorKind, TlsCertificates, cmd,
 };
 use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use self::link::Link;
 use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture};
@@ -39,8 +41,11 @@ use crate::names::InvalidName;
 /// # Security
 ///
 /// What is secret is sealed before it gets here (see [`Store`]), so the server and those who read
-/// its dumps learn no token and cannot sign in. Who can *write* to it can end sessions. Use
-/// `rediss://` where others share the network: the password travels in the open otherwise.
+/// its dumps learn no token and cannot sign in. Who can *write* to it can end sessions, and can
+/// undo: put back a record that was removed or changed since, or remove a mark, so that a session
+/// that was signed out lives again for whoever has its cookie. Guard write access as you guard the
+/// cookie keys. Use `rediss://` where others share the network: the password travels in the open
+/// otherwise.
 ///
 /// # Examples
 ///
@@ -126,8 +131,8 @@ impl RedisStoreBuilder {
     /// Gives up on a command after this time (default 900 ms); after two such in a row the
     /// connection is made anew.
     ///
-    /// The layer's own limit ([`Builder::store_timeout`](crate::Builder::store_timeout), 1 s) is
-    /// above it, so that a link which swallows commands is noticed.
+    /// Keep it below the layer's own limit ([`Builder::store_timeout`](crate::Builder::store_timeout),
+    /// 1 s): a call that the layer gives up first does not tell that the link swallows commands.
     pub const fn response_timeout(mut self, time_out: Duration) -> Self {
         self.time_outs.response = time_out;
         self
@@ -163,6 +168,15 @@ impl RedisStoreBuilder {
             }
             _ => {}
         }
+        if self.time_outs.response.is_zero() || self.time_outs.connect.is_zero() {
+            return Err(bad("a time-out of zero lets no call succeed"));
+        }
+        if let Some(pem) = &self.ca {
+            let mut found = CertificateDer::pem_slice_iter(pem).peekable();
+            if found.peek().is_none() || found.any(|certificate| certificate.is_err()) {
+                return Err(InvalidName::new("Redis CA file", "no PEM certificate", ""));
+            }
+        }
         let server = info.addr().to_string();
         let info = link::tuned(info);
         let client = match self.ca {
@@ -172,7 +186,8 @@ impl RedisStoreBuilder {
                 TlsCertificates { client_tls: None, root_cert: Some(pem) },
             ),
         };
-        let client = client.map_err(|_| bad("the certificate authority is no PEM certificate"))?;
+        let client = client
+            .map_err(|_| InvalidName::new("Redis CA file", "a certificate cannot be used", ""))?;
         Ok(RedisStore(Arc::new(Link::new(client, server, self.time_outs))))
     }
 }
@@ -221,13 +236,11 @@ impl Store for RedisStore {
         command.arg(key.as_bytes());
         let link = self.0.clone();
         StoreFuture::new(async move {
-            let ask = async |mut link: MultiplexedConnection| command.query_async(&mut link).await;
-            match link.run(ask).await {
-                // The link was lost while it lay idle; reading again changes nothing.
-                Err(error) if error.is_connection_dropped() => link.run(ask).await,
-                answer => answer,
-            }
-            .map_err(store_error)
+            let ask = |mut link: MultiplexedConnection| {
+                let command = command.clone();
+                async move { command.query_async(&mut link).await }
+            };
+            link.run_again(ask).await.map_err(store_error)
         })
     }
 
@@ -278,7 +291,10 @@ fn milliseconds(ttl: Duration) -> u64 {
 }
 
 fn store_error(error: RedisError) -> StoreError {
-    let kind = if error.code() == Some("OOM") {
+    // Before Redis 7 a script that meets the limit fails with an error of its own.
+    let full = error.code() == Some("OOM")
+        || error.detail().is_some_and(|detail| detail.contains("-OOM "));
+    let kind = if full {
         StoreErrorKind::Full
     } else if error.is_timeout() {
         StoreErrorKind::TimedOut
