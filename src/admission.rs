@@ -1,16 +1,19 @@
 //! Who is let in: what becomes of a request once its session is known.
 
+use std::mem;
 use std::sync::Arc;
 
-use http::Request;
 use http::header::HeaderName;
+use http::request::Parts;
+use http::{Method, Request};
 
 use crate::access::{self, Kind};
 use crate::after::After;
 use crate::csrf;
 use crate::error::AuthError;
 use crate::flow::{Core, deny};
-use crate::headers;
+use crate::headers::{self, Noticed};
+use crate::identity::Identity;
 use crate::paths::Paths;
 use crate::respond::Answer;
 use crate::rules::Rules;
@@ -20,7 +23,7 @@ use crate::session::keeper::Found;
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) paths: Paths,
-    pub(crate) rules: Rules,
+    pub(crate) rules: Arc<Rules>,
     /// Headers that say who is signed in, beside the well-known ones.
     pub(crate) identity_headers: Vec<HeaderName>,
     pub(crate) forward_authorization: bool,
@@ -32,11 +35,11 @@ pub(crate) struct Gate {
 
 /// What becomes of a request whose session is known.
 #[allow(clippy::large_enum_variant, reason = "it is moved once; a box would cost more")]
-pub(crate) enum Verdict<B> {
-    /// The layer answers it.
+pub(crate) enum Verdict {
+    /// The layer answers it; of the request only its body may be left.
     Answer(Answer),
     /// The inner service gets it.
-    Pass(Request<B>, After),
+    Pass(After),
 }
 
 /// What is known of a request while its session is looked up.
@@ -44,12 +47,20 @@ pub(crate) struct Admission {
     pub(crate) optional: bool,
     /// Whether it may act with a session, by where it comes from.
     pub(crate) crossing: Result<(), AuthError>,
+    /// Whether it has credentials beside its cookie.
+    pub(crate) authorization: bool,
 }
 
 /// Judges where a request comes from, before it may prolong anything.
-pub(crate) fn judge_crossing<B>(core: &Core, request: &Request<B>) -> Result<(), AuthError> {
+pub(crate) fn judge_crossing<B>(
+    core: &Core,
+    request: &Request<B>,
+    noticed: Noticed,
+) -> Result<(), AuthError> {
     let (method, headers) = (request.method(), request.headers());
-    let upgrade = access::is_upgrade(method, headers);
+    // Most requests have no such header, and need not be searched for it again.
+    let may_upgrade = noticed.upgrade || method == Method::CONNECT;
+    let upgrade = may_upgrade && access::is_upgrade(method, headers);
     csrf::judge(method, headers, upgrade, core.public_url.origin(), core.csrf_header.as_ref())
 }
 
@@ -58,10 +69,10 @@ pub(crate) fn admit<B>(
     core: &Arc<Core>,
     gate: &Gate,
     admission: Admission,
-    mut request: Request<B>,
+    request: &mut Request<B>,
     found: Found,
-) -> Verdict<B> {
-    let Admission { optional, crossing } = admission;
+) -> Verdict {
+    let Admission { optional, crossing, authorization } = admission;
     match found {
         Found::Live(live) => {
             if let Err(error) = crossing {
@@ -71,18 +82,18 @@ pub(crate) fn admit<B>(
             if let Err(error) = gate.rules.judge(&live.opened.facts) {
                 if optional {
                     // Here a stranger is served, and so is somebody who is one to us.
-                    core.cookies.strip(request.headers_mut());
-                    return Verdict::Pass(request, After::anonymous(core, true));
+                    core.cookies.strip(request.headers_mut(), live.only);
+                    return Verdict::Pass(After::anonymous(core, true));
                 }
-                let (parts, _) = request.into_parts();
-                return Verdict::Answer(deny::not_allowed(core, &parts, live, error));
+                return Verdict::Answer(deny::not_allowed(core, &head(request), live, error));
             }
-            core.cookies.strip(request.headers_mut());
-            if !gate.forward_authorization {
+            core.cookies.strip(request.headers_mut(), live.only);
+            if authorization && !gate.forward_authorization {
                 headers::strip_authorization(request.headers_mut());
             }
-            request.extensions_mut().insert(live.identity());
-            Verdict::Pass(request, After::signed_in(core, live.set_cookies, optional))
+            let after = After::signed_in(core, live.set_cookies, optional);
+            request.extensions_mut().insert(Identity::new(live.opened));
+            Verdict::Pass(after)
         }
         Found::Unknown(error) if !(optional && gate.anonymous_on_outage) => {
             let kind = access::kind(request.method(), request.headers());
@@ -93,12 +104,22 @@ pub(crate) fn admit<B>(
                 || (gate.allow_preflight
                     && access::kind(request.method(), request.headers()) == Kind::Preflight);
             if passes {
-                core.cookies.strip(request.headers_mut());
-                return Verdict::Pass(request, After::anonymous(core, optional));
+                core.cookies.strip(request.headers_mut(), None);
+                return Verdict::Pass(After::anonymous(core, optional));
             }
             let cookie = !matches!(found, Found::Absent);
-            let (parts, _) = request.into_parts();
-            Verdict::Answer(deny::deny(core, &parts, cookie))
+            Verdict::Answer(deny::deny(core, &head(request), cookie))
         }
     }
+}
+
+/// Takes the head out of a request that nobody else will get.
+fn head<B>(request: &mut Request<B>) -> Parts {
+    let (mut parts, ()) = Request::default().into_parts();
+    parts.version = request.version();
+    parts.method = mem::take(request.method_mut());
+    parts.uri = mem::take(request.uri_mut());
+    parts.headers = mem::take(request.headers_mut());
+    parts.extensions = mem::take(request.extensions_mut());
+    parts
 }

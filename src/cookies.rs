@@ -11,12 +11,11 @@
 //! one host across ports. On https `__Host-` stands before it (`__Secure-` where the path is not
 //! `/`) and every cookie is `Secure`.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cookie::{Cookie, SameSite};
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderMap, HeaderValue, InvalidHeaderValue};
 use memchr::memmem::Finder;
 
 /// The session cookie and its continuation chunks.
@@ -26,6 +25,9 @@ pub(crate) const PENDING_ID: usize = 16;
 
 const HOST: &str = "__Host-";
 const SECURE: &str = "__Secure-";
+
+/// What browsers know as the beginning of a name; no other begins with one of them.
+const PREFIXES: &[&[u8]] = &[b"__Host-Http-", b"__Host-", b"__Http-", b"__Secure-"];
 
 /// What one of our cookies is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +40,13 @@ pub(crate) enum Own<'a> {
     Pending(&'a str),
     /// A chunk of the session.
     Session(usize),
+}
+
+/// Where the only cookie of ours in a request lies, in its only `Cookie` field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Only {
+    start: usize,
+    end: usize,
 }
 
 /// The names and attributes of one instance's cookies.
@@ -93,46 +102,103 @@ impl Cookies {
     ) -> impl Iterator<Item = (Own<'a>, &'a [u8])> {
         headers.get_all(COOKIE).iter().flat_map(|field| {
             let field = field.as_bytes();
-            self.hits(field).filter_map(|hit| {
-                let (name, value) = split_pair(&field[hit])?;
-                Some((self.own(name)?, value))
-            })
+            self.hits(field).filter_map(|hit| self.pair(field, &hit))
         })
     }
 
-    /// Finds the pairs of a `Cookie` field whose names are ours or pretend to be, without the white
-    /// space around them.
-    fn hits<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = Range<usize>> {
-        let mut from = 0;
-        std::iter::from_fn(move || {
-            loop {
-                let at = from + self.finder.find(&field[from..])?;
-                // The pair around it: names hold no semicolon.
-                let start = memchr::memrchr(b';', &field[from..at]).map_or(from, |n| from + n + 1);
-                let end = memchr::memchr(b';', &field[at..]).map_or(field.len(), |n| at + n);
-                from = end;
-                let blank = field[start..at].iter().take_while(|b| b.is_ascii_whitespace()).count();
-                let hit = start + blank..end - trailing_blanks(&field[at..end]);
-                if self.resembles_ours(&field[hit.clone()]) {
-                    return Some(hit);
+    /// Reads our session cookies of a request as [`Cookies::read`] does: the chunks and their
+    /// values. Returns where the only one is, so that [`Cookies::strip`] need not look for it.
+    pub(crate) fn read_session<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        mut take: impl FnMut(usize, &'a [u8]),
+    ) -> Option<Only> {
+        let (mut only, mut hits) = (None, 0);
+        for field in headers.get_all(COOKIE) {
+            let field = field.as_bytes();
+            let mut from = 0;
+            while let Some(hit) = self.hit(field, from) {
+                from = hit.end;
+                hits += 1;
+                if let Some((Own::Session(chunk), value)) = self.pair(field, &hit) {
+                    take(chunk, value);
+                    only = Some(Only { start: hit.start, end: hit.end });
                 }
             }
+        }
+        only.filter(|_| hits == 1 && is_unrepeated(headers))
+    }
+
+    /// Takes a pair apart, if its name is exactly one of ours.
+    fn pair<'a>(&self, field: &'a [u8], hit: &Hit) -> Option<(Own<'a>, &'a [u8])> {
+        let rest = &field[hit.base + self.base.len()..hit.end];
+        // Nothing before the base is an equals sign: names are short, values are not.
+        let equals = rest.iter().position(|b| *b == b'=')?;
+        let own = self.own(&field[hit.start..hit.base], &rest[..equals])?;
+        Some((own, &rest[equals + 1..]))
+    }
+
+    /// Finds the pairs of a `Cookie` field whose names are ours or pretend to be.
+    fn hits<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = Hit> + Clone {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let hit = self.hit(field, from)?;
+            from = hit.end;
+            Some(hit)
         })
     }
 
-    /// Tells whether a cookie name is one of ours, exactly as we write it.
-    fn own<'a>(&self, name: &'a [u8]) -> Option<Own<'a>> {
-        let rest = match name.strip_prefix(self.prefix.as_bytes()) {
-            Some(rest) if rest.starts_with(self.base.as_bytes()) => rest,
-            // The one cookie with another prefix.
-            _ if self.secure => {
-                let rest = name.strip_prefix(SECURE.as_bytes())?;
-                let rest = rest.strip_prefix(self.base.as_bytes())?;
-                return (rest == b"-o").then_some(Own::LogoutHint);
+    /// Finds the first such pair from the end of another on.
+    fn hit(&self, field: &[u8], mut from: usize) -> Option<Hit> {
+        while from < field.len() {
+            let base = from + self.finder.find(&field[from..])?;
+            let rest = base + self.base.len();
+            let end = memchr::memchr(b';', &field[rest..]).map_or(field.len(), |n| rest + n);
+            if let Some(start) = self.name_start(&field[from..base])
+                && field.get(rest) == Some(&b'-')
+            {
+                let end = base + field[base..end].trim_ascii_end().len();
+                return Some(Hit { start: from + start, base, end });
             }
-            _ => return None,
+            from = end;
+        }
+        None
+    }
+
+    /// Tells where a name begins whose base follows `head`, if nothing but a prefix stands before
+    /// the base.
+    fn name_start(&self, head: &[u8]) -> Option<usize> {
+        // Names hold no semicolon.
+        let begins = |name: &usize| match &head[..*name] {
+            [] | [.., b';'] | [.., b';', b' '] => true,
+            [.., b' ' | b'\t'] => {
+                matches!(head[..*name].trim_ascii_end().last(), None | Some(b';'))
+            }
+            _ => false,
         };
-        match &rest[self.base.len()..] {
+        if head.ends_with(self.prefix.as_bytes()) {
+            let name = head.len() - self.prefix.len();
+            if begins(&name) {
+                return Some(name);
+            }
+        }
+        std::iter::once(head.len())
+            .chain(PREFIXES.iter().filter_map(|prefix| {
+                let name = head.len().checked_sub(prefix.len())?;
+                head[name..].eq_ignore_ascii_case(prefix).then_some(name)
+            }))
+            .find(begins)
+    }
+
+    /// Tells which of our cookies a name is, exactly as we write it: what stands before the base,
+    /// and after it.
+    fn own<'a>(&self, prefix: &[u8], rest: &'a [u8]) -> Option<Own<'a>> {
+        if prefix != self.prefix.as_bytes() {
+            // The one cookie with another prefix.
+            let hint = self.secure && prefix == SECURE.as_bytes() && rest == b"-o";
+            return hint.then_some(Own::LogoutHint);
+        }
+        match rest {
             b"-n" => Some(Own::Notice),
             b"-o" if !self.secure => Some(Own::LogoutHint),
             b"-s" => Some(Own::Session(0)),
@@ -147,7 +213,7 @@ impl Cookies {
 
     /// Tells whether a pair or a name is ours or pretends to be, with whatever prefix.
     fn resembles_ours(&self, name: &[u8]) -> bool {
-        let bare = [&b"__Host-Http-"[..], b"__Host-", b"__Http-", b"__Secure-"]
+        let bare = PREFIXES
             .iter()
             .find_map(|prefix| {
                 let (head, rest) = name.split_at_checked(prefix.len())?;
@@ -157,26 +223,28 @@ impl Cookies {
         bare.strip_prefix(self.base.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'-'))
     }
 
-    /// Removes our cookies from a request; the others stay as they came, byte for byte.
+    /// Removes our cookies from a request; the others stay as they came, byte for byte. `only`
+    /// tells where the only one was when the same headers were read.
     ///
     /// Allocates only where other cookies share a field with ours.
-    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
-        let mut fields = headers.get_all(COOKIE).iter();
-        let Some(first) = fields.next() else { return };
-        if fields.next().is_none() {
-            let Some(kept) = self.without_ours(first) else { return };
-            match (kept, headers.get_mut(COOKIE)) {
-                (Some(kept), Some(field)) => *field = kept,
-                _ => drop(headers.remove(COOKIE)),
+    pub(crate) fn strip(&self, headers: &mut HeaderMap, only: Option<Only>) {
+        if is_unrepeated(headers) || headers.get_all(COOKIE).iter().nth(1).is_none() {
+            let Some(field) = headers.get_mut(COOKIE) else { return };
+            match self.without_ours(field, only) {
+                None => {}
+                Some(Some(kept)) => *field = kept,
+                Some(None) => drop(headers.remove(COOKIE)),
             }
             return;
         }
         let fields = || headers.get_all(COOKIE).iter();
-        if fields().all(|field| self.hits(field.as_bytes()).next().is_none()) {
+        if fields().all(|field| self.hit(field.as_bytes(), 0).is_none()) {
             return;
         }
         let kept: Vec<HeaderValue> = fields()
-            .filter_map(|field| self.without_ours(field).unwrap_or_else(|| Some(field.clone())))
+            .filter_map(|field| {
+                self.without_ours(field, None).unwrap_or_else(|| Some(field.clone()))
+            })
             .collect();
         headers.remove(COOKIE);
         for value in kept {
@@ -187,28 +255,48 @@ impl Cookies {
     /// Returns a field without our cookies, or that nothing is left of it; `None` if it holds none
     /// of ours.
     #[allow(clippy::option_option, reason = "nothing to do, and nothing left, are two things")]
-    fn without_ours(&self, field: &HeaderValue) -> Option<Option<HeaderValue>> {
+    fn without_ours(&self, field: &HeaderValue, only: Option<Only>) -> Option<Option<HeaderValue>> {
         let bytes = field.as_bytes();
-        self.hits(bytes).next()?;
-        // The exact size, so that the bytes become the value as they are.
-        let size = self.others(bytes).map(|piece| piece.len() + 2).sum::<usize>().checked_sub(2);
-        let Some(size) = size else { return Some(None) };
-        let mut kept = Vec::with_capacity(size);
-        for piece in self.others(bytes) {
-            if !kept.is_empty() {
-                kept.extend_from_slice(b"; ");
+        // Whatever happened to the headers meanwhile, a session cookie does not get through.
+        let only = only.filter(|only| self.is_session(bytes.get(only.start..only.end)));
+        let mut hit = match only {
+            Some(only) => only,
+            None => self.hit(bytes, 0)?.into(),
+        };
+        // What is left comes in one piece as a rule, or in two; ours stand together.
+        let mut pieces: [&[u8]; 2] = [&[]; 2];
+        let (mut count, mut from) = (0, 0);
+        loop {
+            count += usize::from(keep(&mut pieces, count, &bytes[from..hit.start]));
+            from = hit.end;
+            match if only.is_none() { self.hit(bytes, from) } else { None } {
+                Some(next) => hit = next.into(),
+                None => break,
             }
-            kept.extend_from_slice(piece);
         }
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from(kept)).ok();
-        if let Some(value) = &mut value {
+        count += usize::from(keep(&mut pieces, count, &bytes[from..]));
+        let kept = match count {
+            0 => return Some(None),
+            1 => HeaderValue::from_bytes(pieces[0]),
+            2 => joined(pieces.into_iter()),
+            _ => joined(self.others(bytes)),
+        };
+        let mut kept = kept.ok();
+        if let Some(value) = &mut kept {
             value.set_sensitive(field.is_sensitive());
         }
-        Some(value)
+        Some(kept)
+    }
+
+    fn is_session(&self, pair: Option<&[u8]>) -> bool {
+        let rest = pair
+            .and_then(|pair| pair.strip_prefix(self.prefix.as_bytes()))
+            .and_then(|pair| pair.strip_prefix(self.base.as_bytes()));
+        rest.is_some_and(|rest| rest.starts_with(b"-s"))
     }
 
     /// Returns what stands between our cookies in a field, in pieces of one pair or more.
-    fn others<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    fn others<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
         let mut hits = self.hits(field);
         let mut from = Some(0);
         let pieces = std::iter::from_fn(move || {
@@ -264,8 +352,49 @@ impl Cookies {
     }
 }
 
-fn trailing_blanks(text: &[u8]) -> usize {
-    text.iter().rev().take_while(|b| b.is_ascii_whitespace()).count()
+/// A pair of a `Cookie` field whose name is ours or pretends to be, without the white space around
+/// it.
+struct Hit {
+    start: usize,
+    /// Where the base of its name is.
+    base: usize,
+    end: usize,
+}
+
+impl From<Hit> for Only {
+    fn from(hit: Hit) -> Self {
+        Self { start: hit.start, end: hit.end }
+    }
+}
+
+/// Tells whether no field comes twice, which costs less than to look one up.
+fn is_unrepeated(headers: &HeaderMap) -> bool {
+    headers.keys_len() == headers.len()
+}
+
+/// Notes a piece of a field, if anything is in it and there is room; says whether anything is.
+fn keep<'a>(pieces: &mut [&'a [u8]], count: usize, piece: &'a [u8]) -> bool {
+    let piece = trim_separators(piece);
+    if let Some(slot) = pieces.get_mut(count) {
+        *slot = piece;
+    }
+    !piece.is_empty()
+}
+
+/// Joins pieces of a field to a field.
+fn joined<'a>(
+    pieces: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Result<HeaderValue, InvalidHeaderValue> {
+    // The exact size, so that the bytes become the value as they are.
+    let size = pieces.clone().map(|piece| piece.len() + 2).sum::<usize>().saturating_sub(2);
+    let mut field = Vec::with_capacity(size);
+    for piece in pieces {
+        if !field.is_empty() {
+            field.extend_from_slice(b"; ");
+        }
+        field.extend_from_slice(piece);
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(field))
 }
 
 /// Removes semicolons and white space from both ends.
@@ -365,7 +494,7 @@ mod tests {
             ),
         ] {
             let mut headers = headers(fields);
-            cookies.strip(&mut headers);
+            cookies.strip(&mut headers, None);
             let kept: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
             assert_eq!(kept, left, "{case}");
         }

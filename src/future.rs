@@ -42,9 +42,9 @@ pin_project! {
         // The inner service is at work.
         Inner { #[pin] future: F, after: After },
         // The store is asked for the session.
-        Lookup { lookup: Lookup, waiting: Option<Waiting<S, R, B>> },
+        Lookup { lookup: Lookup, waiting: Option<Box<Waiting<S, R, B>>> },
         // The body of a form is being read.
-        Form { #[pin] body: B, collected: Vec<u8>, next: Option<(Arc<Core>, Endpoint, Parts, R)> },
+        Form { #[pin] body: B, collected: Vec<u8>, next: Option<Box<AfterForm<R>>> },
         // One of our own flows is at work.
         Flow { flow: Pin<Box<dyn Future<Output = Answer> + Send>>, responder: R },
         // The answer is known.
@@ -54,6 +54,9 @@ pin_project! {
 
 /// A look-up under way.
 pub(crate) type Lookup = Pin<Box<dyn Future<Output = Found> + Send>>;
+
+/// Who waits for a form: the flow of this endpoint.
+type AfterForm<R> = (Arc<Core>, Endpoint, Parts, R);
 
 /// A request that waits for its look-up, with the service that is ready for it.
 struct Waiting<S, R, B> {
@@ -92,7 +95,7 @@ where
             state: State::Form {
                 body,
                 collected: Vec::new(),
-                next: Some((core, endpoint, parts, responder)),
+                next: Some(Box::new((core, endpoint, parts, responder))),
             },
         }
     }
@@ -104,12 +107,8 @@ where
         admission: Admission,
         (core, gate, responder): (Arc<Core>, Arc<Gate>, R),
     ) -> Self {
-        Self {
-            state: State::Lookup {
-                lookup,
-                waiting: Some(Waiting { service, request, admission, core, gate, responder }),
-            },
-        }
+        let waiting = Waiting { service, request, admission, core, gate, responder };
+        Self { state: State::Lookup { lookup, waiting: Some(Box::new(waiting)) } }
     }
 }
 
@@ -126,15 +125,18 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProj::Inner { future, after } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(after.apply(response)));
+                    let mut result = ready!(future.poll(cx));
+                    if let Ok(response) = &mut result {
+                        after.apply(response);
+                    }
+                    return Poll::Ready(result);
                 }
                 StateProj::Lookup { lookup, waiting } => {
                     let found = ready!(lookup.as_mut().poll(cx));
-                    let Waiting { mut service, request, admission, core, gate, responder } =
-                        waiting.take().expect("a look-up is ready once");
-                    match admit(&core, &gate, admission, request, found) {
-                        Verdict::Pass(request, after) => {
+                    let Waiting { mut service, mut request, admission, core, gate, responder } =
+                        *waiting.take().expect("a look-up is ready once");
+                    match admit(&core, &gate, admission, &mut request, found) {
+                        Verdict::Pass(after) => {
                             State::Inner { future: service.call(request), after }
                         }
                         Verdict::Answer(answer) => {
@@ -145,7 +147,7 @@ where
                 StateProj::Form { body, collected, next } => {
                     let form = ready!(poll_form(body, collected, cx));
                     let (core, endpoint, parts, responder) =
-                        next.take().expect("a form is complete once");
+                        *next.take().expect("a form is complete once");
                     let form = if is_urlencoded(&parts) { form } else { Form::Unreadable };
                     let flow = flow::serve(core, endpoint, Arc::new(parts), Some(form));
                     State::Flow { flow: Box::pin(flow), responder }

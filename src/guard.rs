@@ -4,21 +4,23 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::sync::watch;
 use tokio::time::Sleep;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::access::{GrpcKind, grpc_kind};
-use crate::identity::{Identity, SessionEnded};
-use crate::respond::grpc::{self, MessageBoundary};
+use crate::clock::{Clock as _, SystemClock};
+use crate::identity::{Identity, Standing, wait_for};
+use crate::respond::grpc::{MessageBoundary, SessionEnd};
 
 /// A layer that ends streaming responses when the session they were asked for with ends.
 ///
@@ -28,14 +30,19 @@ use crate::respond::grpc::{self, MessageBoundary};
 ///
 /// | response | end |
 /// |---|---|
-/// | gRPC | trailers with `grpc-status: 16` |
+/// | gRPC | trailers with `grpc-status: 16`; 14 where the store was away for too long to tell |
 /// | gRPC-Web | the same, as its last frame; aborted in the middle of a message, or as text |
 /// | server-sent events | the stream ends; the browser connects again, and is refused |
 /// | everything else | an error, so that the connection is cut and nothing looks complete |
 ///
-/// A gRPC call without a response (the client is still sending) is answered with status 16 too.
-/// Bodies that are finished within half a second cost nothing more than a look at their type. For
-/// WebSockets use [`Identity::ended`].
+/// A gRPC call without a response (the client is still sending) is answered with status 16 too;
+/// other requests are never given up, but what they answer late is not sent any more. Responses
+/// that are finished within half a second cost next to nothing: nobody is asked. For WebSockets use
+/// [`Identity::ended`].
+///
+/// # Panics
+///
+/// Response and body, if they are polled outside a Tokio runtime with time enabled.
 ///
 /// # Examples
 ///
@@ -86,6 +93,7 @@ pub struct SessionGuard<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionGuard<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
 {
     type Response = Response<Guarded<ResBody>>;
     type Error = S::Error;
@@ -116,22 +124,25 @@ pin_project! {
 impl<F, B, E> Future for GuardFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
 {
     type Output = Result<Response<Guarded<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Poll::Ready(response) = this.inner.poll(cx) else {
-            // Other requests may be half-way through something; only gRPC calls may be given up at
-            // any time.
-            let Some(grpc) = *this.grpc else { return Poll::Pending };
-            ready!(this.watch.poll(cx));
-            return Poll::Ready(Ok(ended_call(grpc)));
+            // Only gRPC calls may be given up at any time; other requests may be half-way through
+            // something, but once they answer it is known whether anybody may see it.
+            return match (this.watch.poll(cx), *this.grpc) {
+                (Say::End(end), Some(grpc)) => Poll::Ready(Ok(ended_call(grpc, end))),
+                _ => Poll::Pending,
+            };
         };
         let watch = std::mem::replace(this.watch, Watch::Nobody);
         Poll::Ready(response.map(|response| {
-            let end = End::of(response.headers());
-            response.map(|body| Guarded { body: Some(body), end, watch, frames: 0 })
+            let (parts, body) = response.into_parts();
+            let end = End::of(&parts.headers, &body);
+            Response::from_parts(parts, Guarded { body: Some(body), end, watch, frames: 0 })
         }))
     }
 }
@@ -143,16 +154,12 @@ impl<F> fmt::Debug for GuardFuture<F> {
 }
 
 /// The answer to a call whose session ended before there was one.
-fn ended_call<B>(grpc: GrpcKind) -> Response<Guarded<B>> {
-    let mut response = Response::new(Guarded {
-        body: None,
-        end: End::Abort,
-        watch: Watch::Nobody,
-        frames: 0,
-    });
+fn ended_call<B>(grpc: GrpcKind, why: SessionEnd) -> Response<Guarded<B>> {
+    let mut response =
+        Response::new(Guarded { body: None, end: End::Abort, watch: Watch::Nobody, frames: 0 });
     let content_type = HeaderValue::from_static(grpc.content_type());
     response.headers_mut().insert(CONTENT_TYPE, content_type);
-    grpc::write_session_ended(response.headers_mut());
+    why.write_headers(response.headers_mut());
     response
 }
 
@@ -160,53 +167,97 @@ fn ended_call<B>(grpc: GrpcKind) -> Response<Guarded<B>> {
 enum Watch {
     /// There is no session.
     Nobody,
-    /// There is one; most responses are done before it matters.
-    Later(Identity),
+    /// There is one, and since when; most responses are done before it matters.
+    Later(Identity, Duration),
     /// The response takes a while.
     Soon(Identity, Pin<Box<Sleep>>),
-    Now(SessionEnded),
-    Over,
+    /// The session is being looked at for the first time: nothing is sent until it was.
+    Asking(Asked),
+    /// It lived when it was looked at last; the future resolves when it does not.
+    Live(Asked),
+    Over(SessionEnd),
+}
+
+type Asked = Pin<Box<dyn Future<Output = (Standing, watch::Receiver<Standing>)> + Send>>;
+
+/// What a watch says of the response.
+enum Say {
+    /// It may go on.
+    Go,
+    /// It is not known yet.
+    Wait,
+    /// It must end.
+    End(SessionEnd),
 }
 
 /// A response that is under way for longer is watched.
 const SHORT: Duration = Duration::from_millis(500);
-/// So is one that had so many frames at once.
-const FEW: u32 = 16;
 
 impl Watch {
     fn of(identity: Option<Identity>) -> Self {
-        identity.map_or(Self::Nobody, Self::Later)
+        identity.map_or(Self::Nobody, |identity| Self::Later(identity, SystemClock.monotonic()))
     }
 
-    /// Tells whether anybody is asked already.
-    const fn is_running(&self) -> bool {
-        matches!(self, Self::Soon(..) | Self::Now(_) | Self::Over)
+    fn ask(identity: &Identity) -> Self {
+        match identity.watch() {
+            Some(receiver) => {
+                let judged = |standing| standing != Standing::Unjudged;
+                Self::Asking(Box::pin(wait_for(receiver, judged)))
+            }
+            None => Self::Over(SessionEnd::Over),
+        }
     }
 
-    /// Resolves when the session has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Asks on only if the response has been under way for a while.
+    fn glance(&mut self, cx: &mut Context<'_>) -> Say {
+        match self {
+            Self::Nobody => Say::Go,
+            Self::Later(_, since) if SystemClock.monotonic().saturating_sub(*since) < SHORT => {
+                Say::Go
+            }
+            _ => self.poll(cx),
+        }
+    }
+
+    /// Asks on, and has the task woken when there is another answer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Say {
         loop {
-            *self = match std::mem::replace(self, Self::Over) {
-                Self::Nobody => {
-                    *self = Self::Nobody;
-                    return Poll::Pending;
+            *self = match std::mem::replace(self, Self::Nobody) {
+                Self::Nobody => return Say::Go,
+                Self::Later(identity, since) => {
+                    match SHORT.checked_sub(SystemClock.monotonic().saturating_sub(since)) {
+                        Some(left) => Self::Soon(identity, Box::pin(tokio::time::sleep(left))),
+                        None => Self::ask(&identity),
+                    }
                 }
-                Self::Later(identity) => Self::Soon(identity, Box::pin(tokio::time::sleep(SHORT))),
                 Self::Soon(identity, mut sleep) => {
                     if sleep.as_mut().poll(cx).is_pending() {
                         *self = Self::Soon(identity, sleep);
-                        return Poll::Pending;
+                        return Say::Go;
                     }
-                    Self::Now(identity.ended())
+                    Self::ask(&identity)
                 }
-                Self::Now(mut ended) => {
-                    if Pin::new(&mut ended).poll(cx).is_pending() {
-                        *self = Self::Now(ended);
-                        return Poll::Pending;
+                Self::Asking(mut asked) => match asked.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        *self = Self::Asking(asked);
+                        return Say::Wait;
                     }
-                    Self::Over
+                    Poll::Ready((_, receiver)) => {
+                        Self::Live(Box::pin(wait_for(receiver, Standing::is_end)))
+                    }
+                },
+                Self::Live(mut asked) => match asked.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        *self = Self::Live(asked);
+                        return Say::Go;
+                    }
+                    Poll::Ready((Standing::Unknown, _)) => Self::Over(SessionEnd::Unknown),
+                    Poll::Ready(_) => Self::Over(SessionEnd::Over),
+                },
+                Self::Over(end) => {
+                    *self = Self::Over(end);
+                    return Say::End(end);
                 }
-                Self::Over => return Poll::Ready(()),
             };
         }
     }
@@ -226,12 +277,17 @@ enum End {
 }
 
 impl End {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of<B: Body>(headers: &HeaderMap, body: &B) -> Self {
         match grpc_kind(headers) {
             Some(GrpcKind::Native) => return Self::Trailers,
-            Some(GrpcKind::Web) => return Self::WebTrailers(MessageBoundary::default()),
+            // A length that was announced leaves no room for another frame.
+            Some(GrpcKind::Web)
+                if body.size_hint().exact().is_none() && !headers.contains_key(CONTENT_LENGTH) =>
+            {
+                return Self::WebTrailers(MessageBoundary::default());
+            }
             // Base64 that is cut says nothing of where it was cut.
-            Some(GrpcKind::WebText) => return Self::Abort,
+            Some(_) => return Self::Abort,
             None => {}
         }
         let events = headers.get(CONTENT_TYPE).is_some_and(|value| {
@@ -273,11 +329,16 @@ where
         let Some(body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        // What has been running for a while is asked first: a body that always has something
-        // ready must not outrun the question.
-        if this.watch.is_running() && this.watch.poll(cx).is_ready() {
-            this.body.set(None);
-            return Poll::Ready(this.end.frame());
+        // Asked first: a body that always has something ready must not outrun the answer, nor one
+        // whose client has not read for hours. The first frame goes with the head.
+        let say = if *this.frames == 0 { this.watch.glance(cx) } else { this.watch.poll(cx) };
+        match say {
+            Say::Go => {}
+            Say::Wait => return Poll::Pending,
+            Say::End(why) => {
+                this.body.set(None);
+                return Poll::Ready(this.end.frame(why));
+            }
         }
         match body.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -285,10 +346,10 @@ where
                 {
                     boundary.pass(data.as_ref());
                 }
-                *this.frames = this.frames.saturating_add(1);
-                if *this.frames == FEW && this.watch.poll(cx).is_ready() {
-                    cx.waker().wake_by_ref();
+                if frame.is_trailers() {
+                    this.body.set(None);
                 }
+                *this.frames = this.frames.saturating_add(1);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
@@ -299,11 +360,13 @@ where
                 this.body.set(None);
                 Poll::Ready(Some(Err(error.into())))
             }
-            Poll::Pending => {
-                ready!(this.watch.poll(cx));
-                this.body.set(None);
-                Poll::Ready(this.end.frame())
-            }
+            Poll::Pending => match this.watch.poll(cx) {
+                Say::Go | Say::Wait => Poll::Pending,
+                Say::End(why) => {
+                    this.body.set(None);
+                    Poll::Ready(this.end.frame(why))
+                }
+            },
         }
     }
 
@@ -318,16 +381,20 @@ where
 
 impl End {
     /// Returns the last thing that is sent.
-    fn frame<D: From<Bytes>, E: From<SessionOver>>(&self) -> Option<Result<Frame<D>, E>> {
+    fn frame<D: From<Bytes>, E: From<SessionOver>>(
+        &self,
+        why: SessionEnd,
+    ) -> Option<Result<Frame<D>, E>> {
         match self {
             Self::Silence => None,
             Self::Trailers => {
                 let mut trailers = HeaderMap::new();
-                grpc::write_session_ended(&mut trailers);
+                why.write_headers(&mut trailers);
                 Some(Ok(Frame::trailers(trailers)))
             }
+            Self::WebTrailers(boundary) if boundary.is_ended() => None,
             Self::WebTrailers(boundary) if boundary.is_clean() => {
-                Some(Ok(Frame::data(grpc::web_session_ended().into())))
+                Some(Ok(Frame::data(why.web_frame().into())))
             }
             Self::WebTrailers(_) | Self::Abort => Some(Err(SessionOver.into())),
         }

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+#[cfg(any(test, feature = "test-util"))]
+use std::sync::LazyLock;
+use std::task::{Context, Poll, ready};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use crate::clock::UnixTime;
 
@@ -33,16 +36,43 @@ use crate::clock::UnixTime;
 #[derive(Clone)]
 pub struct Identity(Arc<dyn Principal>);
 
-/// A session as an [`Identity`] sees it: who it is of, and when it is over.
+/// A session as an [`Identity`] sees it: who it is of, and how it stands.
 pub(crate) trait Principal: Send + Sync {
     fn facts(&self) -> &Facts;
 
-    /// Resolves when the session has ended.
-    fn ended(self: Arc<Self>) -> Ending;
+    /// Has the session watched; `None` if nobody can, so that it counts as over.
+    fn watch(self: Arc<Self>) -> Option<watch::Receiver<Standing>>;
 }
 
-/// Waits for the end of a session.
-pub(crate) type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// How a watched session stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// It has not been looked at yet.
+    Unjudged,
+    Live,
+    /// It has ended.
+    Over,
+    /// Nobody could tell for so long that it must not go on.
+    Unknown,
+}
+
+impl Standing {
+    pub(crate) const fn is_end(self) -> bool {
+        matches!(self, Self::Over | Self::Unknown)
+    }
+}
+
+/// Waits until a session stands as wanted; one that is not watched any more is over.
+pub(crate) async fn wait_for(
+    mut receiver: watch::Receiver<Standing>,
+    wanted: fn(Standing) -> bool,
+) -> (Standing, watch::Receiver<Standing>) {
+    let standing = match receiver.wait_for(|standing| wanted(*standing)).await {
+        Ok(standing) => *standing,
+        Err(_) => Standing::Over,
+    };
+    (standing, receiver)
+}
 
 /// What is known of a person.
 #[derive(Debug)]
@@ -109,20 +139,28 @@ impl Principal for Facts {
         self
     }
 
-    fn ended(self: Arc<Self>) -> Ending {
-        Box::pin(std::future::pending())
+    fn watch(self: Arc<Self>) -> Option<watch::Receiver<Standing>> {
+        static LIVE: LazyLock<watch::Sender<Standing>> =
+            LazyLock::new(|| watch::Sender::new(Standing::Live));
+        Some(LIVE.subscribe())
     }
 }
 
 /// A future that is ready when a session has ended; see [`Identity::ended`].
+///
+/// Once it is ready it stays ready.
 #[must_use = "futures do nothing unless polled"]
-pub struct SessionEnded(Ending);
+pub struct SessionEnded(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl Future for SessionEnded {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        if let Some(waiting) = &mut self.0 {
+            ready!(waiting.as_mut().poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -146,8 +184,9 @@ impl Identity {
     /// for response bodies.
     ///
     /// A session ends by a sign-out on this pod at once; by one on another pod that shares the
-    /// store, or by time, within a second or two. Idleness counts too: what keeps a session alive is
-    /// requests, not what flows over an open connection. A stored session is known to be in use on
+    /// store, by time, or because the access rules let this person in no more, within a second or
+    /// two. Idleness counts too: what keeps a session alive is requests, not what flows over an open
+    /// connection. A stored session is known to be in use on
     /// other pods; of a sealed one only the requests to this pod are, so that a connection may have
     /// to be made anew with the newer cookie. While the store is away connections go on for the
     /// revocation grace, counted from the last look that succeeded.
@@ -174,7 +213,17 @@ impl Identity {
     /// }
     /// ```
     pub fn ended(&self) -> SessionEnded {
-        SessionEnded(self.0.clone().ended())
+        let principal = self.0.clone();
+        SessionEnded(Some(Box::pin(async move {
+            if let Some(receiver) = principal.watch() {
+                wait_for(receiver, Standing::is_end).await;
+            }
+        })))
+    }
+
+    /// Has the session watched.
+    pub(crate) fn watch(&self) -> Option<watch::Receiver<Standing>> {
+        self.0.clone().watch()
     }
 
     /// Returns the provider's identifier for this person (`sub`), unique within the issuer.

@@ -22,6 +22,7 @@ mod oidc;
 // Floor 3: session.
 mod identity;
 mod pending;
+mod rules;
 mod session;
 
 // Floor 4: flow.
@@ -29,7 +30,6 @@ mod access;
 mod csrf;
 mod flow;
 mod respond;
-mod rules;
 
 // Floor 5: tower.
 mod admission;

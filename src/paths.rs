@@ -184,20 +184,42 @@ pub(crate) fn is_plain(path: &str) -> bool {
         return false;
     }
     // The common case, decided in one pass: nothing that asks for a closer look.
-    let mut previous = 0;
-    let mut closer = false;
+    let (mut seen, mut doubled, mut previous) = (0, 0, 0);
     for &byte in bytes {
-        match byte {
-            b'/' if previous == b'/' => return false,
-            b'\\' | b';' | b'#' | b'?' => return false,
-            0..=b' ' | 0x7f.. => return false,
-            b'.' | b'%' => closer = true,
-            _ => {}
-        }
-        previous = byte;
+        let marks = MARKS[usize::from(byte)];
+        seen |= marks;
+        doubled |= previous & marks;
+        previous = marks;
     }
-    !closer || (!has_dot_segment(path) && escapes_are_harmless(bytes))
+    if seen & NEVER != 0 || doubled & SLASH != 0 {
+        return false;
+    }
+    seen & CLOSER == 0 || (!has_dot_segment(path) && escapes_are_harmless(bytes))
 }
+
+/// A byte that no plain path has.
+const NEVER: u8 = 1;
+/// A byte that asks for a closer look.
+const CLOSER: u8 = 2;
+const SLASH: u8 = 4;
+
+/// What there is to say of each byte of a path.
+const MARKS: &[u8; 256] = &{
+    let mut marks = [0; 256];
+    let mut byte: u8 = 0;
+    loop {
+        marks[byte as usize] = match byte {
+            0..=b' ' | 0x7f.. | b'\\' | b';' | b'#' | b'?' => NEVER,
+            b'.' | b'%' => CLOSER,
+            b'/' => SLASH,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            break marks;
+        }
+        byte += 1;
+    }
+};
 
 fn has_dot_segment(path: &str) -> bool {
     path.split('/').any(|segment| matches!(segment, "." | ".."))

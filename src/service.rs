@@ -62,13 +62,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        headers::strip_identity(request.headers_mut(), &self.gate.identity_headers);
+        let noticed = headers::strip_identity(request.headers_mut(), &self.gate.identity_headers);
         // Only this layer says who somebody is, whatever stands before it.
         request.extensions_mut().remove::<Identity>();
         let class = self.gate.paths.classify(request.method(), request.uri().path());
         match class {
             Class::Open => {
-                self.core.cookies.strip(request.headers_mut());
+                self.core.cookies.strip(request.headers_mut(), None);
                 let after = After::anonymous(&self.core, false);
                 ResponseFuture::inner(self.inner.call(request), after)
             }
@@ -84,24 +84,27 @@ where
             }
             Class::Optional | Class::Protected => {
                 let optional = class == Class::Optional;
-                let crossing = judge_crossing(&self.core, &request);
+                let crossing = judge_crossing(&self.core, &request, noticed);
                 let touch = crossing.is_ok();
                 let found = if self.gate.at_once {
                     poll_once(self.core.find(request.headers(), touch))
                 } else {
                     None
                 };
-                let waiting = Admission { optional, crossing };
+                let authorization = noticed.authorization;
+                let waiting = Admission { optional, crossing, authorization };
                 match found {
-                    Some(found) => match admit(&self.core, &self.gate, waiting, request, found) {
-                        Verdict::Pass(request, after) => {
-                            ResponseFuture::inner(self.inner.call(request), after)
+                    Some(found) => {
+                        match admit(&self.core, &self.gate, waiting, &mut request, found) {
+                            Verdict::Pass(after) => {
+                                ResponseFuture::inner(self.inner.call(request), after)
+                            }
+                            Verdict::Answer(answer) => {
+                                self.give_up_readiness();
+                                ResponseFuture::answer(answer, self.responder.clone())
+                            }
                         }
-                        Verdict::Answer(answer) => {
-                            self.give_up_readiness();
-                            ResponseFuture::answer(answer, self.responder.clone())
-                        }
-                    },
+                    }
                     None => {
                         let core = self.core.clone();
                         let cookies = cookie_fields(request.headers());

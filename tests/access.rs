@@ -179,7 +179,7 @@ async fn k34_grpc_callers_get_a_status_and_no_page() {
         ("application/grpc", "application/grpc"),
         ("application/grpc+proto", "application/grpc"),
         ("application/grpc-web+proto", "application/grpc-web+proto"),
-        ("application/grpc-web-text", "application/grpc-web+proto"),
+        ("application/grpc-web-text", "application/grpc-web-text+proto"),
     ] {
         let call = |headers: &[(&str, &str)]| {
             let mut request = request("POST", "/pkg.Service/Method", headers);

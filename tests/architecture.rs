@@ -8,8 +8,8 @@ const FLOORS: &[&[&str]] = &[
     &["clock", "error", "names", "secret"],
     &["cookies", "headers", "paths", "return_to", "seal", "store"],
     &["oidc"],
-    &["identity", "pending", "session"],
-    &["access", "csrf", "flow", "respond", "rules"],
+    &["identity", "pending", "rules", "session"],
+    &["access", "csrf", "flow", "respond"],
     &["admission", "after", "builder", "future", "guard", "layer", "service"],
     &["axum", "manual", "testing"],
 ];

@@ -233,6 +233,7 @@ async fn o08_o13_who_is_signed_in_is_told_to_our_scripts_only() {
             let mut names: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
             names.sort_unstable();
             let allowed = [
+                "allowed",
                 "authenticated",
                 "email",
                 "expires_at",

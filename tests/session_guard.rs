@@ -20,6 +20,7 @@ use support::{App, Browser, World, navigation};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_pkce_auth::testing::provider::{TestProvider, TestUser};
 use tower_pkce_auth::{
     Guarded, Identity, PkceAuth, PkceAuthLayer, Respond, SessionGuard, SessionGuardLayer,
     StoreErrorKind,
@@ -353,4 +354,116 @@ async fn an_identity_tells_when_its_session_ends() {
     sign_out(&browser).await;
     tokio::time::timeout(HANG, first).await.expect("told");
     tokio::time::timeout(HANG, second).await.expect("told, asked for the first time afterwards");
+}
+
+#[tokio::test]
+async fn a_sign_out_on_this_pod_ends_its_streams_at_once_whatever_the_store_says() {
+    for (kept, away) in [
+        (Kept::StoredShared, false),
+        (Kept::StoredShared, true),
+        (Kept::SealedShared, false),
+        (Kept::SealedShared, true),
+    ] {
+        let what = format!("{kept:?}, away: {away}");
+        let world = World::new().await;
+        let store = kept.store(&world);
+        let layer = kept.with(world.builder(), &store).build().unwrap();
+        let browser = signed_in(&world, &world.app(&layer)).await;
+        let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
+        stream.assert_open(&what).await;
+        if away {
+            store.fail(StoreErrorKind::Unavailable);
+        }
+        let reply = browser.clone().post("/auth/logout").await;
+        let expected = if away { 503 } else { 303 };
+        assert_eq!(reply.status.as_u16(), expected, "{what}: {}", reply.reason());
+        // No look at the store could have told it: with the store away they go on for a minute.
+        stream.assert_cut(&what).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_because_nobody_can_tell_says_try_again() {
+    let world = World::new().await;
+    let kept = Kept::StoredShared;
+    let store = kept.store(&world);
+    let layer = kept.with(world.builder(), &store).build().unwrap();
+    let browser = signed_in(&world, &world.app(&layer)).await;
+    let mut grpc = Stream::open(&layer, &browser, "application/grpc", "x").await;
+    grpc.assert_open("before").await;
+    store.fail(StoreErrorKind::Unavailable);
+    world.clock.advance(Duration::from_secs(61));
+    let Next::Trailers(trailers) = grpc.next().await else { panic!("gRPC ends with trailers") };
+    assert_eq!(trailers["grpc-status"], "14", "nobody was signed out");
+}
+
+#[tokio::test]
+async fn what_is_answered_long_after_the_sign_out_is_not_sent() {
+    let world = World::new().await;
+    let layer = world.builder().build().unwrap();
+    let browser = signed_in(&world, &world.app(&layer)).await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = gate.clone();
+    let inner = service_fn(move |_: Request| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok::<_, Infallible>(Response::new(Body::from("secret")))
+        }
+    });
+    let poll = tokio::spawn(guarded(&layer, inner).oneshot(request(&browser, "/poll")));
+    tokio::time::sleep(A_WHILE).await;
+    sign_out(&browser).await;
+    opened.add_permits(1);
+    let response = tokio::time::timeout(HANG, poll).await.unwrap().unwrap().unwrap();
+    let body = response.into_body().collect().await;
+    assert_eq!(body.unwrap_err().to_string(), "the session ended");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_gets_nothing_more_after_the_sign_out() {
+    let world = World::new().await;
+    let layer = world.builder().build().unwrap();
+    let browser = signed_in(&world, &world.app(&layer)).await;
+    let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
+    for text in ["a", "b", "c"] {
+        stream.say(text).await;
+    }
+    // Nobody reads, so nobody asks; the rest is there before the sign-out.
+    tokio::time::sleep(A_WHILE).await;
+    sign_out(&browser).await;
+    stream.assert_cut("what waited is not sent").await;
+}
+
+#[tokio::test]
+async fn a_grpc_web_call_that_has_ended_itself_keeps_its_own_status() {
+    let world = World::new().await;
+    let layer = world.builder().build().unwrap();
+    let browser = signed_in(&world, &world.app(&layer)).await;
+    let last = "\u{0}\u{0}\u{0}\u{0}\u{1}a";
+    let mut stream = Stream::open(&layer, &browser, "application/grpc-web", last).await;
+    let trailers = Bytes::from_static(b"\x80\0\0\0\x0fgrpc-status:0\r\n");
+    stream.feed.send(Ok(trailers.clone())).await.unwrap();
+    assert!(matches!(stream.next().await, Next::Data(data) if data == trailers));
+    sign_out(&browser).await;
+    assert!(matches!(stream.next().await, Next::End));
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_a_refresh_takes_the_group_that_lets_in() {
+    let user = TestUser::new("alice").group("ops");
+    let provider = TestProvider::builder().user(user).refresh_tokens(true).expires_in(minutes(5));
+    let world = World::with_provider(provider).await;
+    let kept = Kept::StoredShared;
+    let store = kept.store(&world);
+    let builder = world.builder().scope("groups").scope("offline_access").allow_group("ops");
+    let layer = kept.with(builder, &store).build().unwrap();
+    let mut browser = signed_in(&world, &world.app(&layer)).await;
+    let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
+    stream.assert_open("a member").await;
+    world.provider.add_user(TestUser::new("alice"));
+    world.clock.advance(minutes(6));
+    // This request refreshes, and is refused by what it brings.
+    assert_eq!(browser.get("/").await.status, StatusCode::FORBIDDEN);
+    stream.assert_cut("no member any more").await;
 }

@@ -155,6 +155,7 @@ impl Config {
             .unwrap_or_else(|| Arc::new(MemoryStore::with_clock(clock.clone(), 1_000_000)));
         let revocation =
             Revocation::new(marks, *sealer.instance(), &self.store_prefix, clock.clone());
+        let rules = Arc::new(self.rules);
         let keeper = Keeper::new(
             keeper::Settings {
                 kind: sessions,
@@ -164,6 +165,7 @@ impl Config {
                 max_cookie_bytes: self.max_cookie_bytes,
                 revocation_grace: self.revocation_grace,
                 cache_capacity: self.cached_sessions,
+                rules: rules.clone(),
             },
             store.clone(),
             revocation,
@@ -192,7 +194,7 @@ impl Config {
         });
         let gate = Gate {
             paths: Paths::new(&self.prefix, self.open, self.optional, self.health),
-            rules: self.rules,
+            rules,
             identity_headers: self.identity_headers,
             forward_authorization: self.forward_authorization,
             allow_preflight: self.allow_preflight,

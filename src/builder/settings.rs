@@ -104,7 +104,7 @@ impl<R> Builder<R> {
     /// cluster, behind a firewall.
     ///
     /// Discovery is read there, and what this process calls (token, keys, userinfo, revocation) is
-    /// called there if it lies under the issuer's origin. What browsers visit, and the issuer that
+    /// called there if it lies under the issuer's origin. It is `https`, but for loopback. What browsers visit, and the issuer that
     /// tokens must name, stay those of the public issuer: the discovery document must name it too.
     ///
     /// # Examples

@@ -24,6 +24,7 @@ pub(crate) async fn session(core: &Arc<Core>, parts: &Parts) -> Answer {
             let idle_end = record.idle_end(core.keeper.lifetimes().idle);
             let body = json!({
                 "authenticated": true,
+                "allowed": core.keeper.admits(&live),
                 "issuer": identity.issuer(),
                 "subject": identity.subject(),
                 "name": identity.name(),

@@ -106,8 +106,9 @@ impl HyperClientBuilder {
         Ok(self)
     }
 
-    /// Takes the proxy from `HTTPS_PROXY` or `ALL_PROXY`, if one is set, and the exceptions from
-    /// `NO_PROXY`, as curl does.
+    /// Takes the proxy from `https_proxy`, `HTTPS_PROXY`, `all_proxy` or `ALL_PROXY`, whichever says
+    /// something first, and the exceptions from `no_proxy` or `NO_PROXY`. Without a port it is
+    /// asked on port 80.
     ///
     /// # Errors
     ///

@@ -25,12 +25,18 @@ impl Proxies {
         Self::judge(Matcher::builder().https(url).build(), url)
     }
 
-    /// Takes `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, as curl does.
+    /// Takes `https_proxy`, `HTTPS_PROXY`, `all_proxy` or `ALL_PROXY`, the first that says
+    /// something, and the exceptions of `no_proxy` or `NO_PROXY`.
     pub(super) fn from_env() -> Result<Self, InvalidName> {
-        let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-        match names.iter().find_map(|name| std::env::var(name).ok()) {
-            Some(url) if !url.is_empty() => Self::judge(Matcher::from_env(), &url),
-            _ => Ok(Self::default()),
+        let first = |names: &[&str]| {
+            names.iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
+        };
+        match first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]) {
+            Some(url) => {
+                let exceptions = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+                Self::judge(Matcher::builder().https(&*url).no(exceptions).build(), &url)
+            }
+            None => Ok(Self::default()),
         }
     }
 

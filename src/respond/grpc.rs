@@ -43,22 +43,43 @@ fn write(code: u8, message: &'static str, headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(message));
 }
 
-const SESSION_ENDED: &str = "the session ended";
-
-/// Writes the status of a call whose session ended, as headers or trailers.
-pub(crate) fn write_session_ended(headers: &mut HeaderMap) {
-    write(16, SESSION_ENDED, headers);
+/// Why a call ends with its session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SessionEnd {
+    /// It has ended.
+    Over,
+    /// Nobody can tell: nobody is signed out by that.
+    Unknown,
 }
 
-/// Returns the same as gRPC-Web's last frame: `0x80`, a length, and the trailers as text.
-pub(crate) fn web_session_ended() -> Bytes {
-    let text = format!("grpc-status:16\r\ngrpc-message:{SESSION_ENDED}\r\n");
-    let length = u32::try_from(text.len()).expect("a line is short");
-    let mut frame = vec![0x80];
-    frame.extend(length.to_be_bytes());
-    frame.extend(text.as_bytes());
-    frame.into()
+impl SessionEnd {
+    const fn status(self) -> (u8, &'static str) {
+        match self {
+            Self::Over => (16, "the session ended"),
+            Self::Unknown => (14, "sign-in is not available, try again"),
+        }
+    }
+
+    /// Writes the status, as headers or trailers.
+    pub(crate) fn write_headers(self, headers: &mut HeaderMap) {
+        let (code, message) = self.status();
+        write(code, message, headers);
+    }
+
+    /// Returns the status as gRPC-Web's last frame: `0x80`, a length, and the trailers as text.
+    pub(crate) fn web_frame(self) -> Bytes {
+        let (code, message) = self.status();
+        let text = format!("grpc-status:{code}\r\ngrpc-message:{message}\r\n");
+        let length = u32::try_from(text.len()).expect("a line is short");
+        let mut frame = vec![TRAILERS];
+        frame.extend(length.to_be_bytes());
+        frame.extend(text.as_bytes());
+        frame.into()
+    }
 }
+
+/// The flag of gRPC-Web's last frame.
+const TRAILERS: u8 = 0x80;
 
 /// Follows the messages of a gRPC body (a flag, a length of four bytes, so many bytes), to know
 /// whether one has just been finished.
@@ -69,6 +90,8 @@ pub(crate) struct MessageBoundary {
     length: usize,
     /// What is left of the message.
     left: usize,
+    /// Whether the last frame of gRPC-Web has begun.
+    ended: bool,
 }
 
 impl MessageBoundary {
@@ -85,11 +108,17 @@ impl MessageBoundary {
             self.length += 1;
             data = &data[1..];
             if self.length == self.prefix.len() {
-                let [_, length @ ..] = self.prefix;
+                let [flag, length @ ..] = self.prefix;
+                self.ended |= flag & TRAILERS != 0;
                 self.left = u32::from_be_bytes(length) as usize;
                 self.length = 0;
             }
         }
+    }
+
+    /// Tells whether the service has ended the call itself.
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.ended && self.is_clean()
     }
 
     /// Tells whether no message is half sent.

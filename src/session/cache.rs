@@ -1,7 +1,7 @@
 //! The opened sessions of this process: a bounded cache that holds claims, never verdicts.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -13,7 +13,7 @@ use super::revocation::MarkKeys;
 use super::{Record, SessionRef};
 use crate::identity::Facts;
 use crate::secret::SecretBytes;
-use crate::store::Key;
+use crate::store::{Key, TailHashes};
 
 /// A session that was opened once; whether it is live is judged each time.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct StoredAt {
 /// asked for since is forgotten. Forgetting costs a decryption, never a session.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    hasher: RandomState,
+    hasher: TailHashes,
     shards: Box<[Mutex<Generations>]>,
     per_shard: usize,
 }
@@ -92,7 +92,7 @@ const SHARDS: usize = 16;
 impl Cache {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            hasher: RandomState::new(),
+            hasher: TailHashes::random(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             per_shard: capacity.div_ceil(2 * SHARDS).max(1),
         }

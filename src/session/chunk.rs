@@ -5,12 +5,13 @@
 //! | `s<n>.<base64url>` | a sealed session in `n` chunks, the others in `-s1` … |
 //! | `v1.<base64url>` | id (16) ‖ key (32) of a stored session, sealed: who made one up costs the store nothing |
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hasher};
 
 use http::HeaderMap;
 
-use crate::cookies::{Cookies, MAX_CHUNKS, Own};
+use crate::cookies::{Cookies, MAX_CHUNKS, Only};
 use crate::secret::from_base64url;
+use crate::store::TailHashes;
 
 /// Bytes of base64url in one cookie.
 const CHUNK: usize = 3_800;
@@ -18,8 +19,25 @@ const CHUNK: usize = 3_800;
 /// The session cookies of a request, as they came; nothing is believed yet.
 #[derive(Clone, Copy)]
 pub(crate) struct Presented<'a> {
-    chunks: [&'a [u8]; MAX_CHUNKS],
-    count: usize,
+    first: &'a [u8],
+    /// The chunks that go on with it.
+    rest: &'a [&'a [u8]],
+}
+
+/// Of several cookies with one name each is a candidate of its own: whichever opens counts. There
+/// are two at most.
+pub(crate) struct Candidates<'a> {
+    firsts: [Option<&'a [u8]>; 2],
+    rest: [&'a [u8]; MAX_CHUNKS - 1],
+}
+
+/// What was seen of session cookies beside their values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Whether there was any.
+    pub(crate) any: bool,
+    /// Where it is, if there was one and no other cookie of ours.
+    pub(crate) only: Option<Only>,
 }
 
 /// What the browser holds of a session.
@@ -38,60 +56,64 @@ impl std::fmt::Debug for Held {
 }
 
 impl<'a> Presented<'a> {
-    /// Reads the session cookies of a request, and whether there were any at all.
-    ///
-    /// Of several cookies with one name each is a candidate of its own: whichever opens counts.
-    pub(crate) fn read(cookies: &'a Cookies, headers: &'a HeaderMap) -> (Vec2<'a>, bool) {
-        let mut firsts = [None; 2];
-        let mut rest: [&[u8]; MAX_CHUNKS] = [&[]; MAX_CHUNKS];
+    /// Reads the session cookies of a request.
+    pub(crate) fn read(cookies: &Cookies, headers: &'a HeaderMap) -> (Candidates<'a>, Seen) {
+        let mut candidates = Candidates { firsts: [None; 2], rest: [&[]; MAX_CHUNKS - 1] };
         let mut any = false;
-        for (own, value) in cookies.read(headers) {
-            let Own::Session(chunk) = own else { continue };
+        let only = cookies.read_session(headers, |chunk, value| {
             any = true;
-            if chunk == 0 {
-                if let Some(slot) = firsts.iter_mut().find(|slot| slot.is_none()) {
-                    *slot = Some(value);
+            match chunk.checked_sub(1) {
+                None => {
+                    if let Some(slot) = candidates.firsts.iter_mut().find(|slot| slot.is_none()) {
+                        *slot = Some(value);
+                    }
                 }
-            } else if rest[chunk].is_empty() {
-                rest[chunk] = value;
+                Some(chunk) => {
+                    if candidates.rest[chunk].is_empty() {
+                        candidates.rest[chunk] = value;
+                    }
+                }
             }
-        }
-        (firsts.map(|first| Self::join(first?, rest)), any)
+        });
+        (candidates, Seen { any, only })
     }
 
-    /// Presents the values as they will come back.
-    pub(crate) fn of(values: &'a [String]) -> Option<Self> {
+    /// Presents the values of cookies as they will come back.
+    pub(crate) fn of(values: &'a [&'a [u8]]) -> Option<Self> {
         let (first, rest) = values.split_first()?;
-        let mut chunks: [&[u8]; MAX_CHUNKS] = [&[]; MAX_CHUNKS];
-        for (slot, value) in chunks[1..].iter_mut().zip(rest) {
-            *slot = value.as_bytes();
-        }
-        Self::join(first.as_bytes(), chunks)
+        Self::join(first, rest)
     }
 
-    fn join(first: &'a [u8], mut chunks: [&'a [u8]; MAX_CHUNKS]) -> Option<Self> {
-        chunks[0] = first;
+    fn join(first: &'a [u8], rest: &'a [&'a [u8]]) -> Option<Self> {
         let count = match first {
             [b's', digit @ b'1'..=b'5', b'.', ..] => usize::from(digit - b'0'),
             [b'v', b'1', b'.', ..] => 1,
             _ => return None,
         };
+        let rest = rest.get(..count - 1)?;
         // Every chunk but the last is full: one session has one text, so that nobody can fill the
         // cache with spellings of it.
-        let (last, full) = chunks[..count].split_last()?;
-        let whole = full.iter().all(|chunk| chunk.len() == CHUNK) && !last.is_empty();
-        (whole && last.len() <= CHUNK).then_some(Self { chunks, count })
+        let whole = match rest.split_last() {
+            None => first.len() <= CHUNK,
+            Some((last, between)) => {
+                first.len() == CHUNK
+                    && between.iter().all(|chunk| chunk.len() == CHUNK)
+                    && (1..=CHUNK).contains(&last.len())
+            }
+        };
+        whole.then_some(Self { first, rest })
     }
 
-    fn parts(&self) -> &[&'a [u8]] {
-        &self.chunks[..self.count]
+    fn parts(&self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::once(self.first).chain(self.rest.iter().copied())
     }
 
-    /// Hashes the whole text under a random key of this process.
-    pub(crate) fn keyed_hash(&self, key: &impl BuildHasher) -> u64 {
+    /// Hashes the text under a random key of this process: the end of each chunk, which is random
+    /// in all that opens.
+    pub(crate) fn keyed_hash(&self, key: &TailHashes) -> u64 {
         let mut hasher = key.build_hasher();
         for part in self.parts() {
-            part.hash(&mut hasher);
+            hasher.write(part);
         }
         hasher.finish()
     }
@@ -101,7 +123,7 @@ impl<'a> Presented<'a> {
         let mut rest = copy;
         for part in self.parts() {
             match rest.split_at_checked(part.len()) {
-                Some((head, tail)) if head == *part => rest = tail,
+                Some((head, tail)) if head == part => rest = tail,
                 _ => return false,
             }
         }
@@ -109,7 +131,9 @@ impl<'a> Presented<'a> {
     }
 
     pub(crate) fn copy(&self) -> Vec<u8> {
-        self.parts().concat()
+        let mut text = Vec::with_capacity(self.parts().map(<[u8]>::len).sum());
+        self.parts().for_each(|part| text.extend_from_slice(part));
+        text
     }
 
     /// Decodes the text; `None` if it is none of ours.
@@ -122,8 +146,29 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// At most two candidates.
-pub(crate) type Vec2<'a> = [Option<Presented<'a>>; 2];
+impl<'a> IntoIterator for &'a Candidates<'a> {
+    type Item = Option<Presented<'a>>;
+    type IntoIter = Each<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Each { firsts: self.firsts.iter(), rest: &self.rest }
+    }
+}
+
+/// Puts the candidates together one after the other, as they are asked for.
+pub(crate) struct Each<'a> {
+    firsts: std::slice::Iter<'a, Option<&'a [u8]>>,
+    rest: &'a [&'a [u8]],
+}
+
+impl<'a> Iterator for Each<'a> {
+    type Item = Option<Presented<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.firsts.next()?;
+        Some(first.and_then(|first| Presented::join(first, self.rest)))
+    }
+}
 
 /// Splits an encoded session into the values of its cookies; `None` if it needs too many.
 pub(crate) fn split(encoded: &str, max_bytes: usize) -> Option<Vec<String>> {
@@ -159,7 +204,8 @@ mod tests {
             headers.append(COOKIE, format!("auth_000000{name}={value}").parse().unwrap());
         }
         let (candidates, _) = Presented::read(&cookies, &headers);
-        check(candidates[0].and_then(|presented| presented.decode()));
+        let first = candidates.into_iter().next().flatten();
+        check(first.and_then(|presented| presented.decode()));
     }
 
     #[test]
@@ -204,11 +250,8 @@ mod tests {
             "s1.%%",
         ] {
             present(&[("-s", value)], |held| {
-                let nothing = [
-                    None,
-                    Some(Held::Sealed(Vec::new())),
-                    Some(Held::Stored(Vec::new())),
-                ];
+                let nothing =
+                    [None, Some(Held::Sealed(Vec::new())), Some(Held::Stored(Vec::new()))];
                 assert!(nothing.contains(&held), "{value:?}");
             });
         }

@@ -21,6 +21,7 @@ const MARGIN: Duration = Duration::from_secs(300);
 impl Keeper {
     /// Ends a session everywhere it can be presented.
     pub(crate) async fn end(&self, session: &SessionRef) -> Result<(), StoreError> {
+        self.watches.end(&session.id);
         if let (true, Some(store)) = (session.stored, &self.store) {
             store.take(&self.session_key(&session.id)).await?;
             return Ok(());

@@ -10,6 +10,7 @@ use crate::cookies::Own;
 use crate::error::{AuthError, ErrorKind};
 use crate::seal::Purpose;
 use crate::secret::{SecretBytes, base64url, random};
+use crate::store::StoreErrorKind;
 
 /// What a completed login says.
 pub(crate) struct Login {
@@ -74,10 +75,10 @@ impl Keeper {
             tokens: None,
         };
         let lifetime = absolute_end.since(now);
-        let (mut set_cookies, hint) = match (self.settings.kind, &self.store) {
+        let stored = match (self.settings.kind, &self.store) {
             (Sessions::Stored, Some(store)) => {
                 record.tokens = Some(Tokens {
-                    id: Some(login.id_token),
+                    id: Some(login.id_token.clone()),
                     nonce: Some(login.nonce),
                     refresh: login.refresh,
                 });
@@ -85,18 +86,28 @@ impl Keeper {
                 let key = self.session_key(&id);
                 let value = self.seal_record(&key, &seal, &record);
                 let ttl = self.ttl(&record, now);
-                let inserted = store.insert(&key, value, ttl).await;
-                match inserted {
-                    Ok(true) => {}
+                match store.insert(&key, value, ttl).await {
+                    Ok(true) => Some(self.seal_handle(&id, &seal, absolute_end)),
                     Ok(false) => {
                         return Err(AuthError::new(ErrorKind::StoreUnavailable, "id_taken"));
                     }
+                    // The code is spent by now: whoever signed in is let in.
+                    Err(error) if error.kind() == StoreErrorKind::Full => {
+                        tracing::warn!("the store is full; this session is sealed in the browser");
+                        record.tokens = None;
+                        None
+                    }
                     Err(error) => return Err(unavailable(&error)),
                 }
-                let text = self.seal_handle(&id, &seal, absolute_end);
-                (vec![self.cookies.set(Own::Session(0), &format!("v1.{text}"), lifetime)], None)
             }
-            _ => {
+            _ => None,
+        };
+        let (mut set_cookies, hint) = match &stored {
+            Some(handle) => {
+                let cookie = self.cookies.set(Own::Session(0), &format!("v1.{handle}"), lifetime);
+                (vec![cookie], None)
+            }
+            None => {
                 let cookies = self.sealed_cookies(&record, now).ok_or_else(|| {
                     AuthError::new(ErrorKind::SessionTooLarge, "cookies")
                         .with_hint("keep sessions in a store, or allow fewer claims")
@@ -109,7 +120,7 @@ impl Keeper {
         for (own, _) in self.cookies.read(headers) {
             if let Own::Session(chunk) = own
                 && chunk > 0
-                && (chunk >= written || self.settings.kind == Sessions::Stored)
+                && chunk >= written
             {
                 set_cookies.push(self.cookies.remove(own));
             }

@@ -16,9 +16,10 @@ use super::revocation::Revocation;
 use super::watch::Watches;
 use super::{Lifetimes, Record, Sessions};
 use crate::clock::{Clock, UnixTime};
-use crate::cookies::{Cookies, Own};
+use crate::cookies::{Cookies, Only, Own};
 use crate::error::{AuthError, ErrorKind};
 use crate::identity::Identity;
+use crate::rules::Rules;
 use crate::seal::{Purpose, Sealer};
 use crate::secret::{SecretBytes, base64url};
 use crate::store::{Key, Store, StoreError};
@@ -42,6 +43,8 @@ pub(crate) struct Live {
     pub(crate) opened: Arc<Opened>,
     /// Cookies that prolong it; usually none.
     pub(crate) set_cookies: Vec<HeaderValue>,
+    /// Where its cookie is, if the request has no other of ours.
+    pub(crate) only: Option<Only>,
 }
 
 /// How the keeper is set up.
@@ -55,6 +58,8 @@ pub(crate) struct Settings {
     /// How long a sealed session goes on without its marks having been seen.
     pub(crate) revocation_grace: Option<Duration>,
     pub(crate) cache_capacity: usize,
+    /// Who may use the application, as the door has it.
+    pub(crate) rules: Arc<Rules>,
 }
 
 /// Keeps the sessions of one layer.
@@ -104,6 +109,11 @@ impl Keeper {
         &self.revocation
     }
 
+    /// Tells whether the access rules let somebody in who is signed in.
+    pub(crate) fn admits(&self, live: &Live) -> bool {
+        self.settings.rules.judge(&live.opened.facts).is_ok()
+    }
+
     pub(crate) const fn lifetimes(&self) -> &Lifetimes {
         &self.settings.lifetimes
     }
@@ -111,11 +121,11 @@ impl Keeper {
     /// Finds the session of a request. `touch` prolongs it: a request of the person does, a page
     /// that only asks how long it lasts does not.
     pub(crate) async fn find(&self, headers: &HeaderMap, touch: bool) -> Found {
-        let (candidates, any) = Presented::read(&self.cookies, headers);
-        let mut dead = any;
+        let (candidates, seen) = Presented::read(&self.cookies, headers);
+        let mut dead = seen.any;
         for presented in candidates.into_iter().flatten() {
             match self.judge(&presented, touch).await {
-                Ok(Some(live)) => return Found::Live(live),
+                Ok(Some(live)) => return Found::Live(Live { only: seen.only, ..live }),
                 Ok(None) => dead = true,
                 Err(error) => return Found::Unknown(unavailable(&error)),
             }
@@ -147,7 +157,7 @@ impl Keeper {
         } else {
             Vec::new()
         };
-        Ok(Some(Live { opened, set_cookies }))
+        Ok(Some(Live { opened, set_cookies, only: None }))
     }
 
     /// Opens what the browser holds, or finds it opened.
@@ -311,7 +321,8 @@ impl Keeper {
                         seen.store(before.load(Ordering::Acquire), Ordering::Release);
                     }
                     let cookies = self.chunk_cookies(&values, renewed.record.absolute_end, now);
-                    if let Some(presented) = Presented::of(&values) {
+                    let texts: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+                    if let Some(presented) = Presented::of(&texts) {
                         self.cache.remember(&presented, Arc::new(renewed));
                     }
                     cookies

@@ -56,10 +56,12 @@ impl Refresher {
     /// Refreshes a session that was found, if it is due. Requests of one session share an attempt;
     /// one that goes away, or loses patience, stops nothing.
     pub(crate) async fn settle(self: &Arc<Self>, live: Live, headers: &HeaderMap) -> Found {
-        let now = self.clock.now();
-        let is_due = live.refresh().is_some_and(|refresh| now >= refresh.due);
-        let resting = millis(self.clock.monotonic()) < self.rest_until.load(Ordering::Acquire);
-        if !is_due || resting || live.opened.stored.is_none() {
+        // Without a refresh token no clock is asked.
+        let is_due = live.refresh().is_some_and(|refresh| self.clock.now() >= refresh.due);
+        if !is_due || live.opened.stored.is_none() {
+            return Found::Live(live);
+        }
+        if millis(self.clock.monotonic()) < self.rest_until.load(Ordering::Acquire) {
             return Found::Live(live);
         }
         let mut outcome = self.join_or_begin(&live.opened);

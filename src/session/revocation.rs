@@ -93,6 +93,10 @@ pub(crate) struct Revocation {
     store: Arc<dyn Store>,
     instance: [u8; 32],
     prefix: Box<str>,
+    // Always the same, so hashed once.
+    counter_key: Key,
+    instance_key: Key,
+    no_generations: [u8; 16],
     clock: Arc<dyn Clock>,
     /// Orders the bumps of this process, so that queued ones can share one.
     bumps: AtomicU64,
@@ -100,8 +104,6 @@ pub(crate) struct Revocation {
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
-    /// Wakes those who watch sessions after a mark of this process.
-    written: tokio::sync::Notify,
 }
 
 impl Revocation {
@@ -115,11 +117,13 @@ impl Revocation {
             store,
             instance,
             prefix: prefix.into(),
+            counter_key: Key::of_hash(prefix, MARKS, &sha256_of(&[b"logout-seq", &instance])),
+            instance_key: key(prefix, &instance, Target::Instance),
+            no_generations: digest([None; 5]),
             clock,
             bumps: AtomicU64::new(0),
             bumping: tokio::sync::Mutex::new(None),
             epoch: AtomicU64::new(1),
-            written: tokio::sync::Notify::new(),
         }
     }
 
@@ -132,11 +136,6 @@ impl Revocation {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Resolves when this process has written a mark, from this call on.
-    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.written.notified()
-    }
-
     /// Returns the keys of all marks that would end this session.
     pub(crate) fn keys(
         &self,
@@ -146,7 +145,7 @@ impl Revocation {
         sid: Option<&str>,
     ) -> MarkKeys {
         MarkKeys([
-            Some(self.key(Target::Instance)),
+            Some(self.instance_key.clone()),
             Some(self.key(Target::Session(id))),
             Some(self.key(Target::Subject { issuer, subject })),
             sid.map(|sid| self.key(Target::Sid { issuer, sid })),
@@ -156,17 +155,17 @@ impl Revocation {
 
     /// Returns the counter, made if it is absent, to be noted at the start of a login.
     pub(crate) async fn counter(&self) -> Result<Counter, StoreError> {
-        let key = self.counter_key();
+        let key = &self.counter_key;
         for _ in 0..ATTEMPTS {
-            let Some(old) = self.store.load(&key).await? else {
+            let Some(old) = self.store.load(key).await? else {
                 let fresh = Counter { incarnation: random(), n: 0, renewed: self.clock.now() };
-                if self.store.insert(&key, encode(&fresh), MARK_TTL).await? {
+                if self.store.insert(key, encode(&fresh), MARK_TTL).await? {
                     return Ok(fresh);
                 }
                 continue;
             };
             let counter = decode(&old)?;
-            self.renew(&key, &old, counter).await;
+            self.renew(key, &old, counter).await;
             return Ok(counter);
         }
         Err(unsettled())
@@ -184,15 +183,15 @@ impl Revocation {
 
     /// Reads the marks of a session, all at once.
     pub(crate) async fn marks(&self, keys: &MarkKeys) -> Result<Marks, StoreError> {
-        let counter_key = self.shared().then(|| self.counter_key());
-        let load = |key: &Option<Key>| key.as_ref().map(|key| self.store.load(key));
-        let [a, b, c, d, e] = keys.0.each_ref().map(load);
-        let loads = [load(&counter_key), a, b, c, d, e];
+        let counter_key = self.shared().then_some(&self.counter_key);
+        let load = |key: Option<&Key>| key.map(|key| self.store.load(key));
+        let [a, b, c, d, e] = keys.0.each_ref().map(|key| load(key.as_ref()));
+        let loads = [load(counter_key), a, b, c, d, e];
         let [counter, marks @ ..] = all(loads).await?;
         let incarnation = match (counter_key, counter.flatten()) {
             (Some(key), Some(bytes)) => {
                 let counter = decode::<Counter>(&bytes)?;
-                self.renew(&key, &bytes, counter).await;
+                self.renew(key, &bytes, counter).await;
                 Some(counter.incarnation)
             }
             // A store without a counter has lost everything: an incarnation of its own.
@@ -208,15 +207,10 @@ impl Revocation {
             let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
             newest = newest.max(if same { mark.n } else { u64::MAX });
         }
-        let parts = generations.map(|generation| generation.unwrap_or_default());
-        let hash = sha256_of(&parts.each_ref().map(|part| &part[..]));
-        Ok(Marks {
-            baseline: Baseline {
-                generations: hash[..16].try_into().expect("a hash is longer"),
-                incarnation,
-            },
-            newest,
-        })
+        // Nearly always nobody was signed out.
+        let none = generations.iter().all(Option::is_none);
+        let generations = if none { self.no_generations } else { digest(generations) };
+        Ok(Marks { baseline: Baseline { generations, incarnation }, newest })
     }
 
     /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
@@ -233,7 +227,6 @@ impl Revocation {
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
-                self.written.notify_waiters();
                 return Ok(());
             }
         }
@@ -257,7 +250,7 @@ impl Revocation {
     }
 
     async fn raise(&self) -> Result<Counter, StoreError> {
-        let key = self.counter_key();
+        let key = &self.counter_key;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 // Other pods raise it too; whoever waits a random moment meets fewer of them.
@@ -265,10 +258,10 @@ impl Revocation {
                 tokio::time::sleep(Duration::from_millis(1 + u64::from(jitter) / 16)).await;
             }
             self.counter().await?;
-            let Some(old) = self.store.load(&key).await? else { continue };
+            let Some(old) = self.store.load(key).await? else { continue };
             let counter: Counter = decode(&old)?;
             let next = Counter { n: counter.n + 1, renewed: self.clock.now(), ..counter };
-            if self.store.swap(&key, &old, encode(&next), MARK_TTL).await? {
+            if self.store.swap(key, &old, encode(&next), MARK_TTL).await? {
                 return Ok(next);
             }
         }
@@ -276,26 +269,35 @@ impl Revocation {
     }
 
     fn key(&self, target: Target<'_>) -> Key {
-        let (kind, [a, b, c]): (&[u8], [&[u8]; 3]) = match target {
-            Target::Instance => (b"instance", [b"", b"", b""]),
-            Target::Session(id) => (b"session", [id, b"", b""]),
-            Target::Sid { issuer, sid } => (b"sid", [issuer.as_bytes(), sid.as_bytes(), b""]),
-            Target::SidAndSubject { issuer, sid, subject } => {
-                (b"sid-sub", [issuer.as_bytes(), sid.as_bytes(), subject.as_bytes()])
-            }
-            Target::Subject { issuer, subject } => {
-                (b"sub", [issuer.as_bytes(), subject.as_bytes(), b""])
-            }
-        };
-        let id = sha256_of(&[kind, &self.instance, a, b, c]);
-        Key::new(&self.prefix, "{marks}", &id)
-    }
-
-    fn counter_key(&self) -> Key {
-        let id = sha256_of(&[b"logout-seq", &self.instance]);
-        Key::new(&self.prefix, "{marks}", &id)
+        key(&self.prefix, &self.instance, target)
     }
 }
+
+/// Returns the key of a mark.
+fn key(prefix: &str, instance: &[u8; 32], target: Target<'_>) -> Key {
+    let (kind, [a, b, c]): (&[u8], [&[u8]; 3]) = match target {
+        Target::Instance => (b"instance", [b"", b"", b""]),
+        Target::Session(id) => (b"session", [id, b"", b""]),
+        Target::Sid { issuer, sid } => (b"sid", [issuer.as_bytes(), sid.as_bytes(), b""]),
+        Target::SidAndSubject { issuer, sid, subject } => {
+            (b"sid-sub", [issuer.as_bytes(), sid.as_bytes(), subject.as_bytes()])
+        }
+        Target::Subject { issuer, subject } => {
+            (b"sub", [issuer.as_bytes(), subject.as_bytes(), b""])
+        }
+    };
+    Key::of_hash(prefix, MARKS, &sha256_of(&[kind, instance, a, b, c]))
+}
+
+/// Hashes the generations of a session's marks.
+fn digest(generations: [Option<[u8; 16]>; 5]) -> [u8; 16] {
+    let parts = generations.map(Option::unwrap_or_default);
+    let hash = sha256_of(&parts.each_ref().map(|part| &part[..]));
+    hash[..16].try_into().expect("a hash is longer")
+}
+
+/// The purpose of all keys here, and their hash tag.
+const MARKS: &str = "{marks}";
 
 fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_allocvec(value).expect("plain fields are encodable").into()

@@ -1,14 +1,11 @@
 //! Connections that outlive their request: they are told when their session ends.
 //!
 //! A session with open connections is watched by one task, however many they are. It judges the
-//! session again each second, and at once after a sign-out on this pod.
+//! session about once a second. A sign-out on this pod is told at once, whatever the store says.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,11 +13,9 @@ use tokio::sync::watch;
 use super::cache::Opened;
 use super::keeper::Keeper;
 use crate::clock::UnixTime;
-use crate::identity::{Ending, Facts, Principal};
+use crate::identity::{Facts, Principal, Standing};
+use crate::secret::random;
 use crate::store::StoreError;
-
-/// How often a watched session is judged.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sessions of this process that have open connections, by id. Each watch belongs to its task:
 /// were that to fail, those who wait would be told that the session is over.
@@ -31,29 +26,42 @@ pub(super) struct Watches(Mutex<HashMap<[u8; 16], Weak<Watch>>>);
 struct Watch {
     /// When its person was last there, as far as this process knows: seconds.
     last_seen: AtomicU64,
-    ended: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Watches {
     /// Notes that a session was used: its connections live as long as it does.
     pub(super) fn seen(&self, id: &[u8; 16], now: UnixTime) {
-        if let Some(watch) = self.lock().get(id).and_then(Weak::upgrade) {
+        if let Some(watch) = self.find(id) {
             watch.last_seen.fetch_max(now.as_secs(), Ordering::AcqRel);
         }
+    }
+
+    /// Tells the connections of a session that it has ended.
+    pub(super) fn end(&self, id: &[u8; 16]) {
+        if let Some(watch) = self.find(id) {
+            watch.standing.send_replace(Standing::Over);
+        }
+    }
+
+    fn find(&self, id: &[u8; 16]) -> Option<Arc<Watch>> {
+        self.lock().get(id).and_then(Weak::upgrade)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 16], Weak<Watch>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a watch, unless somebody waits for it and it has not `ended`.
-    fn forget(&self, id: &[u8; 16], watch: &Watch, ended: bool) -> bool {
+    /// Forgets a watch that is over or that nobody waits for; says whether it did.
+    fn forget(&self, id: &[u8; 16], watch: &Arc<Watch>) -> bool {
         let mut watches = self.lock();
-        let over = ended || watch.ended.receiver_count() == 0;
-        if over {
+        if !watch.standing.borrow().is_end() && watch.standing.receiver_count() > 0 {
+            return false;
+        }
+        if watches.get(id).is_some_and(|known| known.as_ptr() == Arc::as_ptr(watch)) {
             watches.remove(id);
         }
-        over
+        true
     }
 }
 
@@ -62,31 +70,30 @@ impl Principal for Opened {
         &self.facts
     }
 
-    fn ended(self: Arc<Self>) -> Ending {
-        Box::pin(async move {
-            // Without its keeper nobody could tell that the session still lives.
-            let Some(keeper) = self.keeper.upgrade() else { return };
-            let mut ended = keeper.watch(self);
-            drop(keeper);
-            // An error says that the task has gone, and with it the one who would know.
-            let _ = ended.wait_for(|ended| *ended).await;
-        })
+    fn watch(self: Arc<Self>) -> Option<watch::Receiver<Standing>> {
+        Some(self.keeper.upgrade()?.watch(self))
     }
 }
 
 impl Keeper {
     /// Joins those who wait for the end of a session.
-    fn watch(self: &Arc<Self>, opened: Arc<Opened>) -> watch::Receiver<bool> {
+    fn watch(self: &Arc<Self>, opened: Arc<Opened>) -> watch::Receiver<Standing> {
         let id = opened.record.id;
-        let mut watches = self.watches.lock();
-        if let Some(watch) = watches.get(&id).and_then(Weak::upgrade) {
-            watch.last_seen.fetch_max(opened.record.last_seen.as_secs(), Ordering::AcqRel);
-            return watch.ended.subscribe();
-        }
-        let (ended, receiver) = watch::channel(false);
-        let last_seen = AtomicU64::new(opened.record.last_seen.as_secs());
-        let watch = Arc::new(Watch { last_seen, ended });
-        watches.insert(id, Arc::downgrade(&watch));
+        let last_seen = opened.record.last_seen.as_secs();
+        let (watch, receiver) = {
+            let mut watches = self.watches.lock();
+            let known = watches.get(&id).and_then(Weak::upgrade);
+            // One that is over may be on its way out; a session does not come back, but the
+            // judgement is the task's.
+            if let Some(watch) = known.filter(|watch| !watch.standing.borrow().is_end()) {
+                watch.last_seen.fetch_max(last_seen, Ordering::AcqRel);
+                return watch.standing.subscribe();
+            }
+            let (standing, receiver) = watch::channel(Standing::Unjudged);
+            let watch = Arc::new(Watch { last_seen: AtomicU64::new(last_seen), standing });
+            watches.insert(id, Arc::downgrade(&watch));
+            (watch, receiver)
+        };
         tokio::spawn(run(self.clone(), watch, opened));
         receiver
     }
@@ -111,48 +118,58 @@ impl Keeper {
         }
         let seen = UnixTime::from_secs(watch.last_seen.load(Ordering::Acquire));
         let seen = seen.max(current.record.last_seen);
-        if current.record.is_over_since(seen, now, self.settings.lifetimes.idle) {
+        let over = current.record.is_over_since(seen, now, self.settings.lifetimes.idle)
+            || self.settings.rules.judge(&current.facts).is_err();
+        if over {
             return Ok(None);
         }
         Ok(self.is_unmarked(&current).await?.then_some(current))
+    }
+
+    /// Says how a session stands that could not be judged; it was for the last time at `looked`.
+    fn in_the_dark(&self, opened: &Opened, looked: Duration) -> Standing {
+        // The marks of a sealed session were judged with the grace already.
+        let dark = self.clock.monotonic().saturating_sub(looked);
+        let within = opened.stored.is_some()
+            && self.settings.revocation_grace.is_none_or(|grace| dark <= grace);
+        if within { Standing::Live } else { Standing::Unknown }
     }
 }
 
 /// Watches one session until it ends or nobody waits any more.
 async fn run(keeper: Arc<Keeper>, watch: Arc<Watch>, mut opened: Arc<Opened>) {
     let id = opened.record.id;
+    // The request was admitted a moment ago.
     let mut looked = keeper.clock.monotonic();
     loop {
-        let changed = keeper.revocation().changed();
-        match keeper.judge_again(&opened, &watch).await {
+        let standing = match keeper.judge_again(&opened, &watch).await {
             Ok(Some(current)) => {
                 opened = current;
                 looked = keeper.clock.monotonic();
+                Standing::Live
             }
-            Ok(None) => break,
-            // The marks of a sealed session were judged with the grace already.
-            Err(_) if opened.stored.is_none() => break,
-            Err(_) => {
-                let dark = keeper.clock.monotonic().saturating_sub(looked);
-                if keeper.settings.revocation_grace.is_some_and(|grace| dark > grace) {
-                    break;
-                }
+            Ok(None) => Standing::Over,
+            Err(_) => keeper.in_the_dark(&opened, looked),
+        };
+        watch.standing.send_if_modified(|told| {
+            // What was told to have ended has ended.
+            let news = *told != standing && !told.is_end();
+            if news {
+                *told = standing;
             }
-        }
-        let mut changed = pin!(changed);
-        let mut left = pin!(watch.ended.closed());
-        let wait = poll_fn(|cx| {
-            if left.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            changed.as_mut().poll(cx).map(|()| false)
+            news
         });
-        if tokio::time::timeout(INTERVAL, wait).await == Ok(true)
-            && keeper.watches.forget(&id, &watch, false)
+        // Nobody waits, the session is over, or the next look is due.
+        let quiet = tokio::time::timeout(interval(), watch.standing.closed()).await;
+        if (quiet.is_ok() || watch.standing.borrow().is_end()) && keeper.watches.forget(&id, &watch)
         {
             return;
         }
     }
-    keeper.watches.forget(&id, &watch, true);
-    watch.ended.send_replace(true);
+}
+
+/// About a second, not the same for all: many watches must not ask the store at one time.
+fn interval() -> Duration {
+    let [jitter] = random::<1>();
+    Duration::from_millis(750 + u64::from(jitter) * 2)
 }

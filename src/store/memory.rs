@@ -3,15 +3,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture};
+use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture, TailHashes};
 use crate::clock::{Clock, SystemClock};
-use crate::secret::random;
 
 const SHARDS: usize = 64;
 
@@ -42,56 +40,12 @@ pub struct MemoryStore(Arc<Shared>);
 
 struct Shared {
     shards: [Mutex<Entries>; SHARDS],
-    hashes: KeyHashes,
     per_shard: usize,
     clock: Arc<dyn Clock>,
     shared: bool,
 }
 
-type Entries = HashMap<Key, Entry, KeyHashes>;
-
-/// Hashes keys by their last 16 characters, which are hexadecimal digits of a SHA-256: they need
-/// mixing, not another strong hash. The seed keeps others from choosing who shares a bucket.
-#[derive(Clone, Copy)]
-struct KeyHashes(u64);
-
-impl BuildHasher for KeyHashes {
-    type Hasher = KeyHasher;
-
-    fn build_hasher(&self) -> KeyHasher {
-        KeyHasher(self.0)
-    }
-}
-
-struct KeyHasher(u64);
-
-impl KeyHasher {
-    fn mix(&mut self, word: u64) {
-        // An odd constant without a pattern; the high half of the product goes down again.
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        match bytes.last_chunk::<16>() {
-            Some(digits) => {
-                let digits = u128::from_le_bytes(*digits);
-                self.mix(digits as u64);
-                self.mix((digits >> 64) as u64);
-            }
-            None => bytes.iter().for_each(|byte| self.mix((*byte).into())),
-        }
-    }
-
-    /// The end of a text.
-    fn write_u8(&mut self, _: u8) {}
-}
+type Entries = HashMap<Key, Entry, TailHashes>;
 
 struct Entry {
     value: Bytes,
@@ -115,10 +69,9 @@ impl MemoryStore {
     /// Makes an empty store with room for about `capacity` entries, which lives by `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>, capacity: usize) -> Self {
-        let hashes = KeyHashes(u64::from_ne_bytes(random()));
+        let hashes = TailHashes::random();
         Self(Arc::new(Shared {
             shards: std::array::from_fn(|_| Mutex::new(HashMap::with_hasher(hashes))),
-            hashes,
             per_shard: capacity.div_ceil(SHARDS).max(1),
             clock,
             shared: false,
@@ -147,9 +100,12 @@ impl MemoryStore {
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Entries> {
-        // Bits that the map does not look at.
-        let hash = self.0.hashes.hash_one(key) >> 40;
-        lock(&self.0.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)])
+        // Keys end in digits of a SHA-256, so any of them spread evenly.
+        let digits = key.as_bytes().last_chunk::<2>().map_or(0, |[high, low]| {
+            let value = |digit: u8| usize::from((digit & 15) + 9 * (digit >> 6));
+            value(*high) << 4 | value(*low)
+        });
+        lock(&self.0.shards[digits % SHARDS])
     }
 
     fn now(&self) -> Duration {

@@ -9,6 +9,7 @@ mod bounded;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+mod tail_hash;
 
 use std::fmt;
 use std::future::Future;
@@ -23,6 +24,7 @@ pub(crate) use self::bounded::BoundedStore;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
+pub(crate) use self::tail_hash::TailHashes;
 
 use crate::seal::sha256;
 
@@ -123,15 +125,20 @@ impl Key {
     /// Makes the key for an id.
     #[must_use]
     pub fn new(prefix: &str, purpose: &str, id: &[u8]) -> Self {
-        use fmt::Write as _;
+        Self::of_hash(prefix, purpose, &sha256(id))
+    }
 
-        let mut key = String::with_capacity(prefix.len() + purpose.len() + 66);
-        key.push_str(prefix);
-        key.push(':');
-        key.push_str(purpose);
-        key.push(':');
-        for byte in sha256(id) {
-            write!(key, "{byte:02x}").expect("a String takes everything");
+    /// Makes the key for an id whose SHA-256 this is.
+    pub(crate) fn of_hash(prefix: &str, purpose: &str, hash: &[u8; 32]) -> Self {
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(hash) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        let hex = std::str::from_utf8(&hex).expect("digits are ASCII");
+        let mut key = String::with_capacity(prefix.len() + purpose.len() + 2 + hex.len());
+        for part in [prefix, ":", purpose, ":", hex] {
+            key.push_str(part);
         }
         Self(key.into())
     }
@@ -146,6 +153,8 @@ impl Key {
         self.0.as_bytes()
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// What went wrong in a store.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -321,7 +321,7 @@ async fn connect(
             ErrorKind::RESP3NotSupported => too_old("older than 6.0"),
             _ => error,
         })?;
-    let greeting: Value = cmd("HELLO").query_async(&mut connection).await?;
+    let greeting: Value = cmd("HELLO").arg(3).query_async(&mut connection).await?;
     if let Some(version) = version(&greeting) {
         let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
         if let (Some(major), Some(minor)) = (numbers.next(), numbers.next())

@@ -34,7 +34,8 @@ use crate::names::InvalidName;
 /// succeeds. What was sent and not answered is never sent again, but for reads.
 ///
 /// A user of the server's access control lists needs
-/// `+@connection +get +set +getdel +evalsha +script|load` on the keys `<prefix>:*`. The server must
+/// `+get +set +getdel +del +evalsha +script|load` on the keys `<prefix>:*`, and `+select` for
+/// another database than 0. The server must
 /// not evict: with a `maxmemory-policy` other than `noeviction` people are signed out when memory
 /// is short.
 ///
@@ -177,6 +178,9 @@ impl RedisStoreBuilder {
                 return Err(InvalidName::new("Redis CA file", "no PEM certificate", ""));
             }
         }
+        if info.redis_settings().db() < 0 {
+            return Err(bad("databases are numbered from 0"));
+        }
         let server = info.addr().to_string();
         let info = link::tuned(info);
         let client = match self.ca {
@@ -226,7 +230,8 @@ impl Store for RedisStore {
         let mut command = cmd("SET");
         command.arg(key.as_bytes()).arg(&value[..]).arg("NX").arg("PX").arg(milliseconds(ttl));
         self.ask(move |mut link| async move {
-            let done: Option<()> = command.query_async(&mut link).await?;
+            // `OK`, or nothing.
+            let done: Option<String> = command.query_async(&mut link).await?;
             Ok(done.is_some())
         })
     }

@@ -1,0 +1,116 @@
+//! Where a request comes from: for the log and `X-Forwarded-For`, never for a decision.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+/// Proxies whose `X-Forwarded-For` is believed.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Arc<[IpNet]>);
+
+/// Where one request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// Whether that is one of our own proxies.
+    pub through_proxy: bool,
+    /// Who asked, as far as can be known.
+    pub address: IpAddr,
+}
+
+impl TrustedProxies {
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks.into())
+    }
+
+    /// Tells who asked: the peer, or what a trusted proxy says of it.
+    ///
+    /// Each proxy adds its own peer at the end of the list, so the list is read from its end, as
+    /// far as it was written by proxies that are trusted.
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
+        let peer = peer.ip().to_canonical();
+        let through_proxy = self.trusts(peer);
+        let mut address = peer;
+        if through_proxy {
+            for hop in forwarded_for(headers).rev() {
+                let Some(hop) = hop else { break };
+                address = hop;
+                if !self.trusts(hop) {
+                    break;
+                }
+            }
+        }
+        Client { peer, through_proxy, address }
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// Reads a network, or one address.
+///
+/// # Errors
+///
+/// A text that says what is wrong.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        format!("trusted proxy {text:?}: neither a network (10.0.0.0/8) nor an address")
+    })
+}
+
+fn forwarded_for(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<IpAddr>> {
+    headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .flat_map(|value| value.to_str().unwrap_or("").split(','))
+        .map(|hop| parse_hop(hop.trim()))
+}
+
+/// Some proxies write the port too.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let address = hop
+        .parse::<IpAddr>()
+        .or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip()))
+        .or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse());
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m06_only_a_trusted_proxy_says_who_asked() {
+        let trusted = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"];
+        let trusted = trusted.map(|text| parse_network(text).unwrap());
+        let trusted = TrustedProxies::new(trusted.into());
+        for (peer, fields, address) in [
+            ("192.0.2.1:5", &["1.2.3.4"][..], "192.0.2.1"),
+            ("10.0.0.1:5", &["1.2.3.4"], "1.2.3.4"),
+            ("[::ffff:10.0.0.1]:5", &["1.2.3.4"], "1.2.3.4"),
+            ("10.0.0.1:5", &["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
+            ("10.0.0.1:5", &["6.6.6.6, 1.2.3.4, 10.0.0.2", "127.0.0.1"], "1.2.3.4"),
+            ("10.0.0.1:5", &["10.0.0.3"], "10.0.0.3"),
+            ("10.0.0.1:5", &["6.6.6.6, what"], "10.0.0.1"),
+            ("10.0.0.1:5", &["1.2.3.4:567"], "1.2.3.4"),
+            ("10.0.0.1:5", &["[2001:db8::1]:567"], "2001:db8::1"),
+            ("10.0.0.1:5", &["[2001:db8::1]"], "2001:db8::1"),
+            ("[fd00::1]:5", &["2001:db8::1"], "2001:db8::1"),
+            ("10.0.0.1:5", &[], "10.0.0.1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append("x-forwarded-for", field.parse().unwrap());
+            }
+            let client = trusted.client(peer.parse().unwrap(), &headers);
+            assert_eq!(client.address.to_string(), address, "{peer} {fields:?}");
+        }
+        assert!(parse_network("10.0.0.0/33").is_err());
+    }
+}
