@@ -332,6 +332,8 @@ async fn tonic_service_refuses_and_serves_in_grpcs_way() {
     let expected = [
         "without a session: Unauthenticated: not signed in",
         "with a session: alice says hello to Bob",
+        "a stream: hello Bob",
+        "after the sign-out: Unauthenticated: the session ended",
     ];
     assert_eq!(lines, expected, "K34: {complaints}");
 }
