@@ -1,15 +1,26 @@
 //! Every store runs the conformance suite.
 
+#[path = "real/servers.rs"]
+mod servers;
+
 use std::sync::Arc;
 
-use tower_pkce_auth::MemoryStore;
+use servers::{Options, Redis};
 use tower_pkce_auth::testing::{TestClock, store_suite};
+use tower_pkce_auth::{MemoryStore, RedisStore};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_store_conforms() {
     let clock = Arc::new(TestClock::new());
     let store = MemoryStore::with_clock(clock.clone(), 10_000);
     store_suite(Arc::new(store), async |time| clock.advance(time)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn redis_store_conforms() {
+    let redis = Redis::start(Options::default());
+    store_suite(Arc::new(RedisStore::new(&redis.url()).unwrap()), tokio::time::sleep).await;
 }
 
 #[tokio::test]
