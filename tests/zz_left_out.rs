@@ -9,6 +9,7 @@ fn main() {
         return;
     }
     println!();
-    println!("left out: tests/real (the certified provider from npm, Debian's Chromium).");
+    println!("left out: the #[ignore]d tests (the certified provider from npm, Debian's Chromium,");
+    println!("          Redis and Prometheus, JupyterLab from PyPI).");
     println!("          `scripts/test` installs what they need and runs them too.");
 }

@@ -128,13 +128,22 @@ export async function expectDeepLink(page, base, target) {
 
 // Signing out
 
-/** From a page with the sign-out button, over the provider's question if it asks, to our signed-out page. */
-export async function signOut(page) {
-  await clickThrough(page, '[data-testid="sign-out"]');
+/** From a page with a sign-out button, over the provider's question if it asks, to our signed-out page. */
+export async function signOut(page, button = '[data-testid="sign-out"]') {
+  await clickThrough(page, button);
   const asked = await expectPage(page, 'op-logout', 'signed-out') === 'op-logout';
   if (asked) await clickThrough(page, '[data-action="logout-yes"]');
   await expectPage(page, 'signed-out');
   return { asked_by_provider: asked };
+}
+
+/** In a tab of its own, by our logout page: what other tabs show stays, without a session behind it. */
+export async function signOutInAnotherTab(person, base) {
+  const tab = await person.newPage();
+  await open(tab, base, '/auth/logout');
+  await expectPage(tab, 'confirm-sign-out');
+  await signOut(tab, '[data-action="sign-out"]');
+  await tab.close();
 }
 
 // Cookies

@@ -1,4 +1,4 @@
-// Drives Debian's Chromium through one scenario, or all, against a running dashboard. See README.md.
+// Drives Debian's Chromium through one scenario, or all, against a running dashboard or gateway. See README.md.
 
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -17,6 +17,7 @@ const { values: args } = parseArgs({
     control: { type: 'string' },
     out: { type: 'string', default: 'out' },
     answers: { type: 'boolean' },
+    upstream: { type: 'string' },
     'expiry-seconds': { type: 'string' },
     repeat: { type: 'string', default: '1' },
     chromium: { type: 'string', default: '/usr/bin/chromium' },
@@ -41,6 +42,7 @@ const test = {
   control: args.control,
   out: path.resolve(args.out),
   answers: args.answers,
+  upstream: args.upstream,
   expirySeconds: args['expiry-seconds'] && Number(args['expiry-seconds']),
 };
 await mkdir(test.out, { recursive: true });
@@ -88,6 +90,7 @@ function wrongUse() {
   if (!args.base) return 'say --base http://127.0.0.1:PORT of the dashboard';
   if (!['in-process', 'oidc-provider'].includes(args.provider)) return '--provider is in-process or oidc-provider';
   if (!(Number(args.repeat) >= 1)) return '--repeat is a number of times';
+  if (!['prometheus', 'jupyterlab', 'closed', undefined].includes(args.upstream)) return '--upstream is prometheus, jupyterlab or closed';
   if (args['expiry-seconds'] && !(Number(args['expiry-seconds']) > 0)) return '--expiry-seconds is a number of seconds';
   return undefined;
 }

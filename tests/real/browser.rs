@@ -20,7 +20,8 @@ fn run(dashboard: &Dashboard, provider: Option<&Provider>, out: &str, arguments:
     drive(&dashboard.origin, provider, out, arguments);
 }
 
-fn drive(base: &str, provider: Option<&Provider>, out: &str, arguments: &[&str]) {
+/// Runs scenarios of `tests/browser` against whatever is at `base`.
+pub fn drive(base: &str, provider: Option<&Provider>, out: &str, arguments: &[&str]) {
     let mut command = Command::new("node");
     command
         .arg(root().join("tests/browser/run.mjs"))

@@ -3,9 +3,13 @@
 //! `scripts/test` installs them and runs these; plain `cargo test` leaves them out and says so.
 
 mod browser;
+mod dashboards;
+mod gateway;
 mod parts;
 #[path = "../support/pods.rs"]
 mod pods;
 mod provider;
+mod servers;
+mod servers_work;
 #[path = "../support/mod.rs"]
 mod support;

@@ -13,6 +13,8 @@ use http::Request;
 use serde_json::Value;
 use tower_pkce_auth::{HttpClient, HyperClient};
 
+use crate::servers::end;
+
 /// `oidc-provider` with its control server.
 pub struct Provider {
     process: Child,
@@ -112,9 +114,35 @@ impl Drop for Dashboard {
     }
 }
 
-fn end(process: &mut Child) {
-    let _ = process.kill();
-    let _ = process.wait();
+/// `examples/gateway` as a process, before an upstream.
+pub struct Gateway {
+    process: Child,
+    pub origin: String,
+}
+
+impl Gateway {
+    /// Starts it as a client of the provider, and registers it there.
+    pub async fn start(upstream: &str, provider: &Provider, arguments: &[&str]) -> Self {
+        let mut process = Command::new(example("gateway"))
+            .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
+            .args(["--issuer", &provider.issuer, "--client-id", "dashboard"])
+            .args(arguments)
+            .env("GATEWAY_CLIENT_SECRET", &provider.secret)
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cargo has built the examples");
+        let line = first_line(&mut process, |line| line.starts_with("open "));
+        let origin = line["open ".len()..].trim_end_matches('/').to_owned();
+        provider.register(&origin).await;
+        Self { process, origin }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
 }
 
 /// Reads a process's output up to the first line that fits, for at most a minute.

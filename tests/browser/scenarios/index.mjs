@@ -7,6 +7,9 @@ import * as cookiesBlocked from './cookies-blocked.mjs';
 import * as deny from './deny.mjs';
 import * as expiry from './expiry.mjs';
 import * as fetchWithoutSession from './fetch-without-session.mjs';
+import * as jupyterlab from './jupyterlab.mjs';
+import * as notAllowed from './not-allowed.mjs';
+import * as prometheus from './prometheus.mjs';
 import * as publicPage from './public-page.mjs';
 import * as reloadCallback from './reload-callback.mjs';
 import * as screenshots from './screenshots.mjs';
@@ -30,4 +33,9 @@ export const SCENARIOS = new Map([
   ['expiry', expiry],
   ['screenshots', screenshots],
   ['answers', answers],
+  ['prometheus-sign-out', prometheus.signedOut],
+  ['prometheus-expiry', prometheus.expired],
+  ['jupyterlab-sign-out', jupyterlab.signedOut],
+  ['jupyterlab-expiry', jupyterlab.expired],
+  ['not-allowed', notAllowed],
 ]);
