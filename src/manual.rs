@@ -1,4 +1,4 @@
-//! The manual: defaults, attacks, operation.
+//! The manual: defaults, attacks, operation, the gateway.
 
 #[doc = include_str!("docs/defaults.md")]
 pub mod defaults {}
@@ -8,3 +8,6 @@ pub mod attacks {}
 
 #[doc = include_str!("docs/operation.md")]
 pub mod operation {}
+
+#[doc = include_str!("docs/gateway.md")]
+pub mod gateway {}
