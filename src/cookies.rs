@@ -257,8 +257,8 @@ impl Cookies {
     #[allow(clippy::option_option, reason = "nothing to do, and nothing left, are two things")]
     fn without_ours(&self, field: &HeaderValue, only: Option<Only>) -> Option<Option<HeaderValue>> {
         let bytes = field.as_bytes();
-        // Whatever happened to the headers meanwhile, a session cookie does not get through.
-        let only = only.filter(|only| self.is_session(bytes.get(only.start..only.end)));
+        // A place that is out of date is not believed.
+        let only = only.filter(|only| self.is_session(bytes, *only));
         let mut hit = match only {
             Some(only) => only,
             None => self.hit(bytes, 0)?.into(),
@@ -288,11 +288,14 @@ impl Cookies {
         Some(kept)
     }
 
-    fn is_session(&self, pair: Option<&[u8]>) -> bool {
-        let rest = pair
+    /// Tells whether a session cookie lies at a place in a field, and ends there.
+    fn is_session(&self, field: &[u8], place: Only) -> bool {
+        let rest = field
+            .get(place.start..place.end)
             .and_then(|pair| pair.strip_prefix(self.prefix.as_bytes()))
             .and_then(|pair| pair.strip_prefix(self.base.as_bytes()));
         rest.is_some_and(|rest| rest.starts_with(b"-s"))
+            && matches!(field.get(place.end), None | Some(b';' | b' ' | b'\t'))
     }
 
     /// Returns what stands between our cookies in a field, in pieces of one pair or more.
@@ -454,6 +457,31 @@ mod tests {
                 (Own::LogoutHint, b"hint"),
             ]
         );
+    }
+
+    #[test]
+    fn a_cookie_whose_place_is_known_is_stripped_like_any_other() {
+        let cookies = cookies(true);
+        let requests: [&[&[u8]]; 6] = [
+            &[b"__Host-auth_ababab-s=x"],
+            &[b"a=b; __Host-auth_ababab-s=x"],
+            &[b"a=b; __Host-auth_ababab-s=x ; c=d"],
+            &[b"__Host-auth_ababab-s=xyz; auth_ababab-s=y"],
+            &[b"a=b; __Host-auth_ababab-s=x; __Host-auth_ababab-s1=y; c=d"],
+            &[b"a=b; __Host-auth_ababab-s=x", b"c=d"],
+        ];
+        for (index, fields) in requests.into_iter().enumerate() {
+            let only = cookies.read_session(&headers(fields), |_, _| {});
+            assert_eq!(only.is_some(), index < 3, "{index}");
+            // A place that is out of date is not believed.
+            for (other, fields) in requests.into_iter().enumerate().take(4) {
+                let mut known = headers(fields);
+                let mut searched = known.clone();
+                cookies.strip(&mut known, only);
+                cookies.strip(&mut searched, None);
+                assert_eq!(known, searched, "the place of {index} in {other}");
+            }
+        }
     }
 
     #[test]

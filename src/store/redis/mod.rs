@@ -241,9 +241,9 @@ impl Store for RedisStore {
         command.arg(key.as_bytes());
         let link = self.0.clone();
         StoreFuture::new(async move {
-            let ask = |mut link: MultiplexedConnection| {
-                let command = command.clone();
-                async move { command.query_async(&mut link).await }
+            let command = &command;
+            let ask = async move |mut link: MultiplexedConnection| {
+                command.query_async(&mut link).await
             };
             link.run_again(ask).await.map_err(store_error)
         })

@@ -100,6 +100,8 @@ pub const MEMORY: &str = "memory";
 
 impl Row {
     fn new(app: Router, cookies: Vec<String>) -> Self {
+        // As a server does it once: without it axum applies the layers anew at each request.
+        let app = app.with_state(());
         Self { app, cookies, who: None, _alongside: None }
     }
 
