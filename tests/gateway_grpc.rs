@@ -32,6 +32,7 @@ use std::time::Duration;
 use client::next;
 use echo::{CHAT, COLLECT, Note, SAY, WATCH};
 use gateway::{Gateway, Upstream};
+use person::Person;
 use refusal::{assert_plain, assert_trailers_only};
 use server::{soon, until};
 use tokio::sync::mpsc;
@@ -71,48 +72,46 @@ async fn k30_a_call_without_a_session_ends_at_the_gateway() {
 #[tokio::test]
 async fn calls_of_every_kind_pass_with_who_calls_and_nothing_a_client_made_up() {
     let upstream = Upstream::start();
-    for url in upstream.urls() {
-        let gateway = Gateway::start(&url, &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let client = gateway.client_of(&alice).await;
-        assert_eq!(client.say("hello").await.unwrap().text, "-: hello", "{url}");
-        let mut notes = client.watch(Note::text("tick")).await.unwrap();
-        assert_eq!(next(&mut notes).await.unwrap(), Some(Note::text("tick")), "{url}");
-        let many = || tokio_stream::iter((0..3).map(Note::of_size));
-        assert_eq!(client.collect(many()).await.unwrap().text, "3", "{url}");
-        let mut echoes = client.chat(many()).await.unwrap();
-        for size in 0..3 {
-            assert_eq!(next(&mut echoes).await.unwrap(), Some(Note::of_size(size)), "{url}");
-        }
-        assert_eq!(next(&mut echoes).await.unwrap(), None, "{url}");
-        for call in upstream.echo.calls() {
-            assert_eq!(call.headers["x-auth-request-user"], "alice", "{url} {}", call.path);
-            assert_eq!(call.headers["te"], "trailers", "{url} {}", call.path);
-            assert!(!call.headers.contains_key("cookie"), "{url} {}", call.path);
-        }
-
-        let mut forged = gateway.client_of(&alice).await;
-        for name in MADE_UP {
-            forged.metadata.append(*name, "bWFs".parse().unwrap());
-        }
-        forged.metadata.append("x-auth-request-user", "mallory".parse().unwrap());
-        forged.metadata.append("cookie", "theirs=1".parse().unwrap());
-        let forged =
-            forged.with(&[("x-trace", "1"), ("trace-bin", "AAEC"), ("grpc-timeout", "9S")]);
-        forged.say("hello").await.unwrap();
-        let call = upstream.echo.calls().pop().unwrap();
-        for name in MADE_UP {
-            let value = call.headers.get(*name).map(|value| value.to_str().unwrap());
-            assert_ne!(value, Some("bWFs"), "{url} {name}");
-        }
-        let users: Vec<_> = call.headers.get_all("x-auth-request-user").iter().collect();
-        assert_eq!(users, ["alice"], "{url}");
-        for (name, value) in [("x-trace", "1"), ("trace-bin", "AAEC"), ("cookie", "theirs=1")] {
-            assert_eq!(call.headers[name], value, "{url} {name}");
-        }
-        assert!(call.headers.contains_key("grpc-timeout"), "{url}");
-        assert_eq!(call.headers["x-forwarded-for"], "127.0.0.1", "{url}");
+    let url = upstream.h2c();
+    let gateway = Gateway::start(&url, &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let client = gateway.client_of(&alice).await;
+    assert_eq!(client.say("hello").await.unwrap().text, "-: hello", "{url}");
+    let mut notes = client.watch(Note::text("tick")).await.unwrap();
+    assert_eq!(next(&mut notes).await.unwrap(), Some(Note::text("tick")), "{url}");
+    let many = || tokio_stream::iter((0..3).map(Note::of_size));
+    assert_eq!(client.collect(many()).await.unwrap().text, "3", "{url}");
+    let mut echoes = client.chat(many()).await.unwrap();
+    for size in 0..3 {
+        assert_eq!(next(&mut echoes).await.unwrap(), Some(Note::of_size(size)), "{url}");
     }
+    assert_eq!(next(&mut echoes).await.unwrap(), None, "{url}");
+    for call in upstream.echo.calls() {
+        assert_eq!(call.headers["x-auth-request-user"], "alice", "{url} {}", call.path);
+        assert_eq!(call.headers["te"], "trailers", "{url} {}", call.path);
+        assert!(!call.headers.contains_key("cookie"), "{url} {}", call.path);
+    }
+
+    let mut forged = gateway.client_of(&alice).await;
+    for name in MADE_UP {
+        forged.metadata.append(*name, "bWFs".parse().unwrap());
+    }
+    forged.metadata.append("x-auth-request-user", "mallory".parse().unwrap());
+    forged.metadata.append("cookie", "theirs=1".parse().unwrap());
+    let forged = forged.with(&[("x-trace", "1"), ("trace-bin", "AAEC"), ("grpc-timeout", "9S")]);
+    forged.say("hello").await.unwrap();
+    let call = upstream.echo.calls().pop().unwrap();
+    for name in MADE_UP {
+        let value = call.headers.get(*name).map(|value| value.to_str().unwrap());
+        assert_ne!(value, Some("bWFs"), "{url} {name}");
+    }
+    let users: Vec<_> = call.headers.get_all("x-auth-request-user").iter().collect();
+    assert_eq!(users, ["alice"], "{url}");
+    for (name, value) in [("x-trace", "1"), ("trace-bin", "AAEC"), ("cookie", "theirs=1")] {
+        assert_eq!(call.headers[name], value, "{url} {name}");
+    }
+    assert!(call.headers.contains_key("grpc-timeout"), "{url}");
+    assert_eq!(call.headers["x-forwarded-for"], "127.0.0.1", "{url}");
 }
 
 /// What says who calls, with what, or by which way; a client may not.
@@ -130,61 +129,78 @@ const MADE_UP: &[&str] = &[
     "remote-user",
 ];
 
+/// HTTP/2 by prior knowledge, sent to a server of HTTP/1.1, would put what a client chose on the
+/// connection, past the sign-in of every other request.
+#[tokio::test]
+async fn a_call_for_an_http1_upstream_is_refused_before_anything_is_sent() {
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", upstream.local_addr().unwrap());
+    let gateway = Gateway::start(&url, &["--public", SAY]).await;
+    let alice = gateway.signed_in("alice").await;
+    for person in [None, Some(&alice)] {
+        let answer = http2(gateway.address, call(SAY, person)).await;
+        assert_trailers_only(&answer, Code::Unimplemented, &url);
+        let mut request = web_client::call(DIALECTS[0], SAY, &Note::text("x"), gateway.address);
+        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        request.headers_mut().extend(person.map(Person::metadata).unwrap_or_default());
+        assert_eq!(http1(gateway.address, request).await.grpc_status(), "12");
+    }
+    let error = upstream.accept().map(drop).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "nobody connects");
+}
+
 #[tokio::test]
 async fn what_a_service_says_of_a_failure_passes_whole() {
     let upstream = Upstream::start();
-    for url in upstream.urls() {
-        let gateway = Gateway::start(&url, &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let client = gateway.client_of(&alice).await;
-        // In the head alone, and as trailers behind a message.
-        let at_once = client.say("fail").await.unwrap_err();
-        let mut notes = client.watch(Note::text("fail")).await.unwrap();
-        assert_eq!(next(&mut notes).await.unwrap(), Some(Note::text("fail")), "{url}");
-        let later = next(&mut notes).await.unwrap_err();
-        for status in [at_once, later] {
-            assert_eq!(status.code(), Code::FailedPrecondition, "{url}");
-            assert_eq!(status.message(), echo::FAILURE, "{url}");
-            assert_eq!(status.details(), echo::DETAILS, "{url}");
-            assert_eq!(status.metadata().get("x-reason").unwrap(), "because", "{url}");
-        }
-        let unknown = http2(gateway.address, call("/echo.Echo/Nothing", Some(&alice))).await.0;
-        assert_eq!(unknown.grpc_status(), "12", "{url}");
+    let url = upstream.h2c();
+    let gateway = Gateway::start(&url, &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let client = gateway.client_of(&alice).await;
+    // In the head alone, and as trailers behind a message.
+    let at_once = client.say("fail").await.unwrap_err();
+    let mut notes = client.watch(Note::text("fail")).await.unwrap();
+    assert_eq!(next(&mut notes).await.unwrap(), Some(Note::text("fail")), "{url}");
+    let later = next(&mut notes).await.unwrap_err();
+    for status in [at_once, later] {
+        assert_eq!(status.code(), Code::FailedPrecondition, "{url}");
+        assert_eq!(status.message(), echo::FAILURE, "{url}");
+        assert_eq!(status.details(), echo::DETAILS, "{url}");
+        assert_eq!(status.metadata().get("x-reason").unwrap(), "because", "{url}");
     }
+    let unknown = http2(gateway.address, call("/echo.Echo/Nothing", Some(&alice))).await.0;
+    assert_eq!(unknown.grpc_status(), "12", "{url}");
 }
 
 #[tokio::test]
 async fn k31_an_upstream_that_is_away_or_slow_is_unavailable() {
-    let gone = {
+    let url = {
         let upstream = Upstream::start();
-        let urls = upstream.urls();
+        let url = upstream.h2c();
         upstream.stop().await;
-        urls
+        url
     };
-    for url in gone {
-        let gateway = Gateway::start(&url, &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let answer = http2(gateway.address, call(SAY, Some(&alice))).await;
-        assert_trailers_only(&answer, Code::Unavailable, &url);
-        let status = gateway.client_of(&alice).await.watch(Note::text("tick")).await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable, "{url}");
-    }
+    let gateway = Gateway::start(&url, &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let answer = http2(gateway.address, call(SAY, Some(&alice))).await;
+    assert_trailers_only(&answer, Code::Unavailable, &url);
+    let status = gateway.client_of(&alice).await.watch(Note::text("tick")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{url}");
 
     let upstream = Upstream::start();
-    for url in upstream.urls() {
-        let gateway = Gateway::start(&url, &["--upstream-timeout", "1"]).await;
-        let alice = gateway.signed_in("alice").await;
-        let client = gateway.client_of(&alice).await;
-        let status = client.say("wait").await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable, "{url}: {status:?}");
-        assert_plain(status.message(), &url);
-    }
+    let url = upstream.h2c();
+    let gateway = Gateway::start(&url, &["--upstream-timeout", "1"]).await;
+    let alice = gateway.signed_in("alice").await;
+    let client = gateway.client_of(&alice).await;
+    let status = client.say("wait").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{url}: {status:?}");
+    assert_plain(status.message(), &url);
 }
 
 #[tokio::test]
 async fn k34_the_gateway_tells_grpc_from_what_looks_like_it() {
     let upstream = Upstream::start();
-    let [_, url] = upstream.urls();
+    let url = upstream.h2c();
     upstream.stop().await;
     let gateway = Gateway::start(&url, &[]).await;
     let alice = gateway.signed_in("alice").await;
@@ -207,90 +223,103 @@ async fn k34_the_gateway_tells_grpc_from_what_looks_like_it() {
 
 #[tokio::test]
 async fn an_upstream_that_goes_away_breaks_its_streams_and_comes_back() {
-    for scheme in ["h2c", "http"] {
-        let upstream = Upstream::start();
-        let gateway = Gateway::start(&format!("{scheme}://{}", upstream.address), &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let client = gateway.client_of(&alice).await;
-        let mut notes = client.watch(Note::text("tick")).await.unwrap();
-        assert_eq!(next(&mut notes).await.unwrap(), Some(Note::text("tick")), "{scheme}");
-        let address = upstream.address;
-        upstream.stop().await;
-        let status = next(&mut notes).await.unwrap_err();
-        assert!(!matches!(status.code(), Code::Ok | Code::Unauthenticated), "{scheme} {status:?}");
-        assert_eq!(client.say("hello").await.unwrap_err().code(), Code::Unavailable, "{scheme}");
-        let _upstream = Upstream::start_at(address);
-        assert_eq!(client.say("hello").await.unwrap().text, "-: hello", "{scheme}");
-    }
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&upstream.h2c(), &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let client = gateway.client_of(&alice).await;
+    let mut notes = client.watch(Note::text("tick")).await.unwrap();
+    assert_eq!(next(&mut notes).await.unwrap(), Some(Note::text("tick")));
+    let address = upstream.address;
+    upstream.stop().await;
+    let status = next(&mut notes).await.unwrap_err();
+    assert!(!matches!(status.code(), Code::Ok | Code::Unauthenticated), "{status:?}");
+    assert_eq!(client.say("hello").await.unwrap_err().code(), Code::Unavailable);
+    let _upstream = Upstream::start_at(address);
+    assert_eq!(client.say("hello").await.unwrap().text, "-: hello");
 }
 
 #[tokio::test]
 async fn calls_of_every_kind_end_with_their_session_and_nobody_elses_do() {
     let upstream = Upstream::start();
-    for url in upstream.urls() {
-        let gateway = Gateway::start(&url, &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let bob = gateway.signed_in("bob").await;
-        let hers = UnderWay::begin(&upstream.echo, gateway.client_of(&alice).await).await;
-        let his = UnderWay::begin(&upstream.echo, gateway.client_of(&bob).await).await;
-        alice.sign_out().await;
-        hers.assert_ended(&url).await;
-        let status = gateway.client_of(&alice).await.say("hello").await.unwrap_err();
-        assert_eq!(status.code(), Code::Unauthenticated, "{url}");
-        his.assert_alive(&upstream.echo, "-", &url).await;
-    }
+    let url = upstream.h2c();
+    let gateway = Gateway::start(&url, &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let bob = gateway.signed_in("bob").await;
+    let hers = UnderWay::begin(&upstream.echo, gateway.client_of(&alice).await).await;
+    let his = UnderWay::begin(&upstream.echo, gateway.client_of(&bob).await).await;
+    alice.sign_out().await;
+    hers.assert_ended(&url).await;
+    let status = gateway.client_of(&alice).await.say("hello").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{url}");
+    his.assert_alive(&upstream.echo, "-", &url).await;
 }
 
 #[tokio::test]
 async fn large_messages_come_back_one_by_one() {
     let upstream = Upstream::start();
-    for url in upstream.urls() {
-        let gateway = Gateway::start(&url, &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let client = gateway.client_of(&alice).await;
-        let (say, notes) = mpsc::channel(1);
-        let mut echoes = client.chat(ReceiverStream::new(notes)).await.unwrap();
-        // The next is sent when the one before has come back: nothing waits for the end.
-        for _ in 0..3 {
-            say.send(Note::of_size(8 * MIB)).await.unwrap();
-            let echo = next(&mut echoes).await.unwrap().unwrap();
-            assert_eq!(echo.data.len(), 8 * MIB, "{url}");
-        }
-        drop(say);
-        assert_eq!(next(&mut echoes).await.unwrap(), None, "{url}");
+    let url = upstream.h2c();
+    let gateway = Gateway::start(&url, &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let client = gateway.client_of(&alice).await;
+    let (say, notes) = mpsc::channel(1);
+    let mut echoes = client.chat(ReceiverStream::new(notes)).await.unwrap();
+    // The next is sent when the one before has come back: nothing waits for the end.
+    for _ in 0..3 {
+        say.send(Note::of_size(8 * MIB)).await.unwrap();
+        let echo = next(&mut echoes).await.unwrap().unwrap();
+        assert_eq!(echo.data.len(), 8 * MIB, "{url}");
     }
+    drop(say);
+    assert_eq!(next(&mut echoes).await.unwrap(), None, "{url}");
 }
 
 #[tokio::test]
 async fn who_does_not_read_slows_the_sender_down() {
     let upstream = Upstream::start();
-    for url in upstream.urls() {
-        let gateway = Gateway::start(&url, &[]).await;
-        let alice = gateway.signed_in("alice").await;
-        let client = gateway.client_of(&alice).await;
+    let url = upstream.h2c();
+    let gateway = Gateway::start(&url, &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let client = gateway.client_of(&alice).await;
 
-        let asked = Note { text: "many".to_owned(), data: vec![b'x'; MIB] };
-        let before = upstream.echo.given();
-        let mut many = client.watch(asked).await.unwrap();
-        let given = settled(|| upstream.echo.given() - before).await;
-        assert!(given < HELD, "{url}: {given} bytes were sent to a client that reads nothing");
-        for _ in 0..2 * HELD / MIB {
-            assert!(next(&mut many).await.unwrap().is_some(), "{url}");
-        }
-        drop(many);
-
-        let offered = Arc::new(AtomicUsize::new(0));
-        let counted = offered.clone();
-        let notes = tokio_stream::iter(0..).map(move |number| {
-            counted.fetch_add(MIB, Ordering::Relaxed);
-            let text = if number == 0 { "stop reading" } else { "" };
-            Note { text: text.to_owned(), data: vec![b'x'; MIB] }
-        });
-        let collect = tokio::spawn(async move { client.collect(notes).await.map(drop) });
-        let sent = settled(|| offered.load(Ordering::Relaxed)).await;
-        assert!(sent < HELD, "{url}: {sent} bytes were taken for a service that reads nothing");
-        collect.abort();
+    let asked = Note { text: "many".to_owned(), data: vec![b'x'; MIB] };
+    let before = upstream.echo.given();
+    let mut many = client.watch(asked).await.unwrap();
+    let given = settled(|| upstream.echo.given() - before).await;
+    assert!(given < HELD, "{url}: {given} bytes were sent to a client that reads nothing");
+    for _ in 0..2 * HELD / MIB {
+        assert!(next(&mut many).await.unwrap().is_some(), "{url}");
     }
+    drop(many);
+
+    let offered = Arc::new(AtomicUsize::new(0));
+    let counted = offered.clone();
+    let notes = tokio_stream::iter(0..).map(move |number| {
+        counted.fetch_add(MIB, Ordering::Relaxed);
+        let text = if number == 0 { "stop reading" } else { "" };
+        Note { text: text.to_owned(), data: vec![b'x'; MIB] }
+    });
+    let collect = tokio::spawn(async move { client.collect(notes).await.map(drop) });
+    let sent = settled(|| offered.load(Ordering::Relaxed)).await;
+    assert!(sent < HELD, "{url}: {sent} bytes were taken for a service that reads nothing");
+    collect.abort();
+}
+
+#[tokio::test]
+async fn who_does_not_read_stops_nobody_else() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&upstream.h2c(), &[]).await;
+    let alice = gateway.signed_in("alice").await;
+    let asked = Note { text: "many".to_owned(), data: vec![b'x'; MIB] };
+    let mut unread = Vec::new();
+    for _ in 0..12 {
+        // Each on a connection of its own, as clients of one upstream have.
+        let client = gateway.client_of(&alice).await;
+        unread.push(client.watch(asked.clone()).await.unwrap());
+    }
+    settled(|| upstream.echo.given()).await;
+    let client = gateway.client_of(&alice).await;
+    let answer = soon("an answer beside them", client.say("hello")).await;
+    assert_eq!(answer.unwrap().text, "-: hello");
 }
 
 /// Waits until a number that grew grows no more.
@@ -374,7 +403,7 @@ async fn a_grpc_web_stream_ends_with_its_session() {
 #[tokio::test]
 async fn k38_health_is_open_by_its_exact_path_alone() {
     let upstream = Upstream::start();
-    let [url, _] = upstream.urls();
+    let url = upstream.h2c();
     let gateway = Gateway::start(&url, &["--public", "/grpc.health.v1.Health/Check"]).await;
     for (path, status) in [
         // The upstream answers this one: it has no such service.

@@ -11,12 +11,13 @@ use ipnet::IpNet;
 pub struct TrustedProxies(Arc<[IpNet]>);
 
 /// Where one request comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The other end of the connection.
     pub peer: IpAddr,
-    /// Whether that is one of our own proxies.
-    pub through_proxy: bool,
+    /// What our own proxies say of the way before that: from who asked to the last hop. What stands
+    /// before who asked in `X-Forwarded-For` is hearsay, and not here.
+    pub hops: Vec<IpAddr>,
     /// Who asked, as far as can be known.
     pub address: IpAddr,
 }
@@ -32,18 +33,19 @@ impl TrustedProxies {
     /// far as it was written by proxies that are trusted.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
         let peer = peer.ip().to_canonical();
-        let through_proxy = self.trusts(peer);
-        let mut address = peer;
-        if through_proxy {
+        let mut hops = Vec::new();
+        if self.trusts(peer) {
             for hop in forwarded_for(headers).rev() {
                 let Some(hop) = hop else { break };
-                address = hop;
+                hops.push(hop);
                 if !self.trusts(hop) {
                     break;
                 }
             }
         }
-        Client { peer, through_proxy, address }
+        hops.reverse();
+        let address = hops.first().copied().unwrap_or(peer);
+        Client { peer, hops, address }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -110,6 +112,8 @@ mod tests {
             }
             let client = trusted.client(peer.parse().unwrap(), &headers);
             assert_eq!(client.address.to_string(), address, "{peer} {fields:?}");
+            let first = client.hops.first().unwrap_or(&client.peer);
+            assert_eq!(first.to_string(), address, "{peer} {fields:?}");
         }
         assert!(parse_network("10.0.0.0/33").is_err());
     }

@@ -1,9 +1,12 @@
 //! What still runs when the gateway is told to stop.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::watch;
 
-/// Counts what runs.
-pub struct Drain(watch::Sender<()>);
+/// Counts what runs, and says that the end is near.
+pub struct Drain(Runs);
 
 /// Something that runs, until it is dropped.
 pub struct Running {
@@ -12,26 +15,39 @@ pub struct Running {
 
 /// Hands out [`Running`]s.
 #[derive(Clone)]
-pub struct Runs(watch::Sender<()>);
+pub struct Runs {
+    count: watch::Sender<()>,
+    stopping: Arc<AtomicBool>,
+}
 
 impl Drain {
     pub fn new() -> Self {
-        Self(watch::Sender::new(()))
+        Self(Runs { count: watch::Sender::new(()), stopping: Arc::default() })
     }
 
     pub fn runs(&self) -> Runs {
-        Runs(self.0.clone())
+        self.0.clone()
+    }
+
+    /// From now on nobody should begin anything here.
+    pub fn begin(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Waits until nothing runs any more.
     pub async fn finished(self) {
-        self.0.closed().await;
+        self.0.count.closed().await;
     }
 }
 
 impl Runs {
     pub fn one(&self) -> Running {
-        Running { _counted: self.0.subscribe() }
+        Running { _counted: self.count.subscribe() }
+    }
+
+    /// Tells whether the gateway was told to stop.
+    pub fn are_ending(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 }
 

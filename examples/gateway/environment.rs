@@ -1,4 +1,5 @@
-//! Which variables of the environment are meant for the gateway, and which are misspelt.
+//! Which variables of the environment are meant for the gateway, which are misspelt or empty, and
+//! how lists stand in them.
 
 use std::ffi::OsString;
 
@@ -9,6 +10,9 @@ const PREFIX: &str = "GATEWAY_";
 
 /// Refuses variables that begin like ours and are none, and says which was probably meant.
 ///
+/// Refuses ours too where they are empty: a template whose value is missing would else be taken for
+/// "not set", which opens what an allow list was to close.
+///
 /// # Errors
 ///
 /// One text that names all of them.
@@ -17,11 +21,17 @@ pub fn judge(
     known: &[String],
 ) -> Result<(), String> {
     let mut problems = Vec::new();
-    for (name, _) in variables {
+    for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
-        if known.iter().any(|known| known == name) || is_service_link(name) {
+        if known.iter().any(|known| known == name) {
+            if value.to_str().is_some_and(|value| value.trim().is_empty()) {
+                problems.push(format!("{name} is empty in the environment; unset it, or fill it"));
+            }
+            continue;
+        }
+        if is_service_link(name) {
             continue;
         }
         let nearest = known.iter().min_by_key(|known| distance(known, name));
@@ -30,6 +40,19 @@ pub fn judge(
     }
     problems.sort();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
+/// Reads a list: entries with commas between, and none of them empty.
+///
+/// # Errors
+///
+/// A text that names the variable.
+pub fn split(name: &str, text: &str) -> Result<Vec<String>, String> {
+    let entries = text.split(',').map(|entry| match entry.trim() {
+        "" => Err(format!("{name} has an empty entry before or after a comma")),
+        entry => Ok(entry.to_owned()),
+    });
+    entries.collect()
 }
 
 /// Kubernetes tells every pod of its services by such variables: those of a service called
@@ -72,6 +95,29 @@ mod tests {
             problem,
             "unexpected GATEWAY_ISUER in the environment; the nearest is GATEWAY_ISSUER"
         );
+    }
+
+    #[test]
+    fn empty_variables_are_refused_by_name() {
+        let known = ["GATEWAY_ALLOW_GROUP".to_owned(), CLIENT_SECRET.to_owned()];
+        for (value, empty) in [("", true), (" ", true), ("staff", false)] {
+            for name in &known {
+                let judged = judge([(name.into(), value.into())].into_iter(), &known);
+                assert_eq!(judged.is_err(), empty, "{name}={value:?}");
+                assert!(judged.err().unwrap_or(name.clone()).contains(name), "{value:?}");
+            }
+        }
+        let link = [("GATEWAY_SERVICE_HOST".into(), "".into())];
+        assert_eq!(judge(link.into_iter(), &known), Ok(()), "others may be empty");
+    }
+
+    #[test]
+    fn lists_have_no_empty_entry() {
+        assert_eq!(split("X", "openid, email,profile").unwrap(), ["openid", "email", "profile"]);
+        for bad in ["", ",", " , ", "a,", ",a", "a,,b"] {
+            let problem = split("GATEWAY_ALLOW_GROUP", bad).unwrap_err();
+            assert!(problem.contains("GATEWAY_ALLOW_GROUP"), "{bad:?}: {problem}");
+        }
     }
 
     #[test]

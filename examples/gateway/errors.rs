@@ -115,7 +115,10 @@ impl Refusal {
     fn grpc_status(self) -> &'static str {
         match self.status {
             StatusCode::BAD_REQUEST => "13",
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "12",
+            StatusCode::FORBIDDEN => "7",
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => "12",
             _ => "14",
         }
     }

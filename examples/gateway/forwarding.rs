@@ -7,13 +7,13 @@
 //!    them away.
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use tower_pkce_auth::{Identity, PublicUrl};
 
 use crate::client_address::Client;
-use crate::identity_headers;
+use crate::identity_headers::{self, TooManyGroups};
 use crate::upstream::Manner;
 
 /// The authority and the scheme browsers see, as header fields.
@@ -32,15 +32,18 @@ impl PublicOrigin {
 }
 
 /// Makes a client's fields those of the request to the upstream.
+///
+/// # Errors
+///
+/// The upstream cannot be told of all the groups.
 pub fn to_upstream(
     headers: &mut HeaderMap,
     public: &PublicOrigin,
     client: &Client,
     identity: Option<&Identity>,
     manner: &Manner,
-) {
+) -> Result<(), TooManyGroups> {
     let trailers = accepts_trailers(headers);
-    let hops = client.through_proxy.then(|| hops_before(headers)).flatten();
     strip_connection_fields(headers);
     strip(headers, speaks_of_proxies);
     headers.remove(EXPECT);
@@ -49,9 +52,9 @@ pub fn to_upstream(
     headers.insert(HOST, public.host.clone());
     headers.insert("x-forwarded-host", public.host.clone());
     headers.insert("x-forwarded-proto", public.scheme.clone());
-    headers.insert("x-forwarded-for", forwarded_for(hops, client));
+    headers.insert("x-forwarded-for", forwarded_for(client));
     if let Some(identity) = identity {
-        identity_headers::add(headers, identity);
+        identity_headers::add(headers, identity)?;
     }
     match manner {
         Manner::Upgrade(protocols) => add_upgrade(headers, protocols.clone()),
@@ -65,10 +68,22 @@ pub fn to_upstream(
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
     }
+    Ok(())
+}
+
+/// Says how a body of unknown size is sent over HTTP/1.1; without that, a `GET` would lose it.
+pub fn frame(headers: &mut HeaderMap, body: &impl http_body::Body) {
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// Makes an upstream's fields those of the response to the client.
 pub fn to_client(headers: &mut HeaderMap) {
+    // It says nothing beside a Transfer-Encoding (RFC 9112 section 6.3), and is not passed on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_connection_fields(headers);
 }
 
@@ -133,22 +148,10 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn hops_before(headers: &HeaderMap) -> Option<String> {
-    let hops: Vec<_> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .filter(|value| !value.trim().is_empty())
-        .collect();
-    (!hops.is_empty()).then(|| hops.join(", "))
-}
-
-fn forwarded_for(hops: Option<String>, client: &Client) -> HeaderValue {
-    let text = match hops {
-        Some(hops) => format!("{hops}, {}", client.peer),
-        None => client.peer.to_string(),
-    };
-    HeaderValue::try_from(text).expect("what came as a field is one, and so is an address")
+fn forwarded_for(client: &Client) -> HeaderValue {
+    let hops = client.hops.iter().chain([&client.peer]);
+    let text = hops.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    HeaderValue::try_from(text).expect("an address is visible ASCII")
 }
 
 /// Tells whether a field speaks of proxies, of the client's address or of another URL than the one
@@ -225,9 +228,17 @@ const AUTHORITATIVE_PREFIXES: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http_body::{Body, Frame};
     use tower_pkce_auth::testing::SignedIn;
 
     use super::*;
+    use crate::body::Passed;
+    use crate::client_address::TrustedProxies;
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -237,15 +248,17 @@ mod tests {
         headers
     }
 
-    fn client(through_proxy: bool) -> Client {
-        let peer = "192.0.2.7".parse().unwrap();
-        Client { peer, through_proxy, address: peer }
+    /// Who asked as `headers` have it, if it came through a proxy of ours.
+    fn client(through_proxy: bool, headers: &HeaderMap) -> Client {
+        let proxies = if through_proxy { vec!["192.0.2.0/24".parse().unwrap()] } else { vec![] };
+        TrustedProxies::new(proxies).client("192.0.2.7:1".parse().unwrap(), headers)
     }
 
     fn sent(fields: &[(&str, &str)], through_proxy: bool) -> HeaderMap {
         let mut headers = headers(fields);
+        let client = client(through_proxy, &headers);
         let public = PublicOrigin::new(&"https://a.example:8443/app".parse().unwrap());
-        to_upstream(&mut headers, &public, &client(through_proxy), None, &Manner::Plain);
+        to_upstream(&mut headers, &public, &client, None, &Manner::Plain).unwrap();
         headers
     }
 
@@ -284,7 +297,8 @@ mod tests {
         let names = "x-auth-request-user, host, x-forwarded-for, x-forwarded-proto, cookie";
         let mut headers = headers(&[("connection", names)]);
         let public = PublicOrigin::new(&"https://a.example".parse().unwrap());
-        to_upstream(&mut headers, &public, &client(false), Some(&identity), &Manner::Plain);
+        let client = client(false, &headers);
+        to_upstream(&mut headers, &public, &client, Some(&identity), &Manner::Plain).unwrap();
         assert_eq!(headers["x-auth-request-user"], "alice");
         assert_eq!(headers["host"], "a.example");
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
@@ -312,11 +326,49 @@ mod tests {
             for through_proxy in [false, true] {
                 let sent = sent(&[(name, "evil.example")], through_proxy);
                 let evil = sent.iter().find(|(_, value)| value.as_bytes() == b"evil.example");
-                let list = name == "x-forwarded-for" && through_proxy;
                 assert!(evil.is_none(), "{name} {evil:?}");
-                let expected = if list { "evil.example, 192.0.2.7" } else { "192.0.2.7" };
-                assert_eq!(sent["x-forwarded-for"], expected, "{name}");
+                assert_eq!(sent["x-forwarded-for"], "192.0.2.7", "{name}");
             }
+        }
+        let said = [("x-forwarded-for", "6.6.6.6, 1.2.3.4, 192.0.2.9")];
+        assert_eq!(sent(&said, true)["x-forwarded-for"], "1.2.3.4, 192.0.2.9, 192.0.2.7");
+        assert_eq!(sent(&said, false)["x-forwarded-for"], "192.0.2.7");
+    }
+
+    #[test]
+    fn a_length_beside_chunks_does_not_pass() {
+        let mut both = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        to_client(&mut both);
+        assert!(both.is_empty(), "{both:?}");
+        let mut length = headers(&[("content-length", "3")]);
+        to_client(&mut length);
+        assert_eq!(length["content-length"], "3");
+    }
+
+    #[test]
+    fn a_body_of_unknown_size_is_sent_in_chunks() {
+        let framed = |body: Passed<Unsized>| {
+            let mut headers = HeaderMap::new();
+            frame(&mut headers, &body);
+            headers.contains_key("transfer-encoding")
+        };
+        assert!(framed(Passed::on(Unsized)));
+        assert!(!framed(Passed::own(Bytes::new())));
+        assert!(!framed(Passed::own(Bytes::from("known"))));
+    }
+
+    /// A body that does not say how long it is.
+    struct Unsized;
+
+    impl Body for Unsized {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(None)
         }
     }
 

@@ -2,14 +2,16 @@
 //!
 //! 1. It gets a line in the log.
 //! 2. A request that names two hosts, or asks for something a gateway does not do, is refused.
-//! 3. Where the public URL has a path, requests elsewhere are not found. The layer sees the path
+//! 3. So is one for another host, which an upstream could no longer tell: it is told ours. Only
+//!    who asks for our health need not know our name.
+//! 4. Where the public URL has a path, requests elsewhere are not found. The layer sees the path
 //!    below it; the upstream later gets the target as it was received.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use http::header::{ALLOW, HOST, HeaderValue};
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -17,9 +19,12 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use crate::access_log::Entry;
+use crate::body::Passed;
 use crate::client_address::TrustedProxies;
+use crate::drain::Runs;
 use crate::errors::{Asker, Refusal};
 use crate::setup::Answered;
+use crate::site::{Site, has_dot_segments, same_host};
 
 /// The target of a request as it was received.
 #[derive(Clone, Debug)]
@@ -29,8 +34,8 @@ pub struct Target(pub PathAndQuery);
 #[derive(Clone)]
 pub struct Front {
     pub trusted: TrustedProxies,
-    /// The path of the public URL; empty at the root.
-    pub mount: Arc<str>,
+    pub site: Site,
+    pub runs: Runs,
     /// The layer, and the proxy behind it.
     pub inner: BoxCloneSyncService<Request<Incoming>, Response<Answered>, Infallible>,
 }
@@ -44,7 +49,10 @@ impl Front {
         let client = self.trusted.client(peer, request.headers());
         let entry = Entry::begin(&request, client.address);
         let asker = Asker::of(request.headers());
-        let response = match judge(&request).and_then(|target| self.enter(&mut request, target)) {
+        let version = request.version();
+        let judged = judge(&request).and_then(|target| enter(&self.site, &mut request, target));
+        let mut response = match judged {
+            Ok(()) if self.runs.are_ending() && asks_whether_ready(&request) => draining(),
             Ok(()) => {
                 request.extensions_mut().insert(client);
                 self.inner.oneshot(request).await?
@@ -57,20 +65,58 @@ impl Front {
                 response
             }
         };
+        if self.runs.are_ending()
+            && version < Version::HTTP_2
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            // HTTP/2 is told when nobody is accepted any more.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         entry.answered(&response);
         Ok(response)
     }
+}
 
-    /// Goes below the mount, and remembers the whole target.
-    fn enter(&self, request: &mut Request<Incoming>, target: PathAndQuery) -> Result<(), Refusal> {
-        if !self.mount.is_empty() {
-            let below = below(&self.mount, &target)
-                .ok_or(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here."))?;
-            *request.uri_mut() = Uri::from(below);
-        }
-        request.extensions_mut().insert(Target(target));
-        Ok(())
+/// Goes below the mount, and remembers the whole target.
+fn enter<B>(site: &Site, request: &mut Request<B>, target: PathAndQuery) -> Result<(), Refusal> {
+    let below = site.below(&target);
+    let health = below.as_ref().is_some_and(|below| HEALTH.contains(&below.path()));
+    if !health && named_host(request).is_some_and(|host| !site.is_called(&host)) {
+        return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "This host is not served here."));
     }
+    if site.has_mount() {
+        let below = below.ok_or(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here."))?;
+        if has_dot_segments(target.path()) {
+            // An upstream that follows them would serve what lies outside.
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "The path has dot segments."));
+        }
+        *request.uri_mut() = Uri::from(below);
+    }
+    request.extensions_mut().insert(Target(target));
+    Ok(())
+}
+
+/// Returns the host a judged request names, wherever it does.
+fn named_host<B>(request: &Request<B>) -> Option<Authority> {
+    request
+        .uri()
+        .authority()
+        .cloned()
+        .or_else(|| Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok())
+}
+
+/// Tells whether a request below the mount asks if it should come here.
+fn asks_whether_ready<B>(request: &Request<B>) -> bool {
+    request.uri().path() == READY && matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+fn draining() -> Response<Answered> {
+    let mut response = Response::new(Passed::own(Bytes::from_static(b"draining")));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Judges what no upstream should see; returns the target.
@@ -88,8 +134,8 @@ fn judge<B>(request: &Request<B>) -> Result<PathAndQuery, Refusal> {
     }
 }
 
-/// A request names one host (RFC 9112 section 3.2, RFC 9113 section 8.3.1). It decides nothing
-/// here, but others on the way may have believed the other one.
+/// A request names one host (RFC 9112 section 3.2, RFC 9113 section 8.3.1): others on the way may
+/// have believed the other one.
 fn judge_host<B>(request: &Request<B>) -> Result<(), Refusal> {
     let bad = |text| Refusal::new(StatusCode::BAD_REQUEST, text);
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -109,29 +155,18 @@ fn judge_host<B>(request: &Request<B>) -> Result<(), Refusal> {
     if authority.is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(bad("The target of the request holds credentials."));
     }
+    let usual = if request.uri().scheme_str() == Some("https") { 443 } else { 80 };
     match (authority, host) {
-        (Some(authority), Some(host)) if !same_host(authority, &host, request.uri()) => {
+        (Some(authority), Some(host)) if !same_host(authority, &host, usual) => {
             Err(bad("The request names two hosts."))
         }
         _ => Ok(()),
     }
 }
 
-fn same_host(a: &Authority, b: &Authority, uri: &Uri) -> bool {
-    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    a.host().eq_ignore_ascii_case(b.host())
-        && a.port_u16().unwrap_or(usual) == b.port_u16().unwrap_or(usual)
-}
-
-/// Returns the part of a target below a mount, without changing a byte of it.
-fn below(mount: &str, target: &PathAndQuery) -> Option<PathAndQuery> {
-    let rest = target.as_str().strip_prefix(mount)?;
-    match rest.as_bytes().first() {
-        Some(b'/') => PathAndQuery::try_from(rest).ok(),
-        Some(b'?') | None => PathAndQuery::try_from(format!("/{rest}")).ok(),
-        Some(_) => None,
-    }
-}
+/// Below the mount; the layer has its usual prefix here.
+const READY: &str = "/auth/health/ready";
+const HEALTH: [&str; 2] = ["/auth/health/live", READY];
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
@@ -191,19 +226,52 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_left_on_segments() {
-        for (target, rest) in [
-            ("/app", Some("/")),
-            ("/app?q=1", Some("/?q=1")),
-            ("/app/", Some("/")),
-            ("/app//x?y", Some("//x?y")),
-            ("/app/%2e", Some("/%2e")),
-            ("/apple", None),
-            ("/", None),
-            ("/x/app/", None),
+    fn a_request_for_another_host_or_outside_is_turned_away() {
+        let (root, app) = ("https://h.example", "https://h.example/app");
+        for (url, target, host, expected) in [
+            (root, "/x", Some("h.example"), Ok("/x")),
+            (root, "/x", Some("H.example:443"), Ok("/x")),
+            (root, "/x", Some("evil.example"), Err(421)),
+            (root, "https://h.example/x", None, Ok("/x")),
+            (root, "https://evil.example/x", None, Err(421)),
+            (root, "https://evil.example/x", Some("h.example"), Err(421)),
+            (root, "/x", None, Ok("/x")),
+            (root, "/x/../y", Some("h.example"), Ok("/x/../y")),
+            (root, "/auth/health/live", Some("10.0.0.7:8080"), Ok("/auth/health/live")),
+            (root, "/auth/health/ready?x", Some("10.0.0.7:8080"), Ok("/auth/health/ready")),
+            (root, "/auth/health/", Some("10.0.0.7:8080"), Err(421)),
+            (root, "/auth/login", Some("10.0.0.7:8080"), Err(421)),
+            (app, "/app/auth/health/ready", Some("10.0.0.7"), Ok("/auth/health/ready")),
+            (app, "/auth/health/ready", Some("10.0.0.7"), Err(421)),
+            (app, "/auth/health/ready", Some("h.example"), Err(404)),
+            (app, "/app/x?../y", Some("h.example"), Ok("/x")),
+            (app, "/app/%2e./x", Some("h.example"), Err(400)),
         ] {
-            let rest_found = below("/app", &target.parse().unwrap());
-            assert_eq!(rest_found.as_ref().map(PathAndQuery::as_str), rest, "{target}");
+            let mut request = Request::get(target);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let mut request = request.body(()).unwrap();
+            let whole = request.uri().path_and_query().unwrap().clone();
+            let entered = enter(&Site::new(&url.parse().unwrap()), &mut request, whole);
+            let entered = entered.map(|()| request.uri().path());
+            let entered = entered.map_err(|refusal| refusal.status.as_u16());
+            assert_eq!(entered, expected, "{url} {target} {host:?}");
         }
+    }
+
+    #[test]
+    fn only_ready_turns_red() {
+        for (method, path, asks) in [
+            ("GET", "/auth/health/ready", true),
+            ("HEAD", "/auth/health/ready?x", true),
+            ("POST", "/auth/health/ready", false),
+            ("GET", "/auth/health/live", false),
+            ("GET", "/", false),
+        ] {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            assert_eq!(asks_whether_ready(&request), asks, "{method} {path}");
+        }
+        assert_eq!(draining().status(), 503);
     }
 }

@@ -18,29 +18,38 @@ const EMAIL: HeaderName = HeaderName::from_static("x-auth-request-email");
 const GROUPS: HeaderName = HeaderName::from_static("x-auth-request-groups");
 
 /// Many servers stop at 8 KiB for all fields together.
-const MAX_GROUPS: usize = 8 * 1024;
+const MAX_GROUPS: usize = 4 * 1024;
+
+/// The groups take too much room. A part of them, or none, would be a lie, which a rule "not for
+/// this group" would believe; so the request is not sent.
+#[derive(Debug, Eq, PartialEq)]
+pub struct TooManyGroups;
 
 /// Adds who is signed in.
-pub fn add(headers: &mut HeaderMap, identity: &Identity) {
+///
+/// # Errors
+///
+/// The groups take too much room.
+pub fn add(headers: &mut HeaderMap, identity: &Identity) -> Result<(), TooManyGroups> {
     headers.insert(USER, value(encode(identity.subject(), "")));
     if let Some(email) = identity.email() {
         headers.insert(EMAIL, value(encode(email, "")));
     }
-    match join_groups(identity.groups()) {
-        Some(groups) if groups.is_empty() => {}
-        Some(groups) => {
-            headers.insert(GROUPS, value(groups));
-        }
-        None => tracing::warn!(
+    let groups = join_groups(identity.groups()).inspect_err(|_| {
+        tracing::warn!(
             subject = identity.subject(),
             groups = identity.groups().len(),
-            "the groups take more than 8 KiB; the upstream is not told of them"
-        ),
+            "the groups take more than 4 KiB; the upstream cannot be told of them"
+        );
+    })?;
+    if !groups.is_empty() {
+        headers.insert(GROUPS, value(groups));
     }
+    Ok(())
 }
 
-/// Joins the groups; `None` where they take too much room. A part of them would be a lie.
-fn join_groups(groups: &[String]) -> Option<String> {
+/// Joins the groups.
+fn join_groups(groups: &[String]) -> Result<String, TooManyGroups> {
     let mut joined = String::new();
     for (number, group) in groups.iter().enumerate() {
         if number > 0 {
@@ -48,10 +57,10 @@ fn join_groups(groups: &[String]) -> Option<String> {
         }
         joined.push_str(&encode(group, ","));
         if joined.len() > MAX_GROUPS {
-            return None;
+            return Err(TooManyGroups);
         }
     }
-    Some(joined)
+    Ok(joined)
 }
 
 /// Percent-encodes what is not visible ASCII, `%`, and the signs that mean something here.
@@ -98,8 +107,8 @@ mod tests {
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(join_groups(&groups(&["a,admin", "b c"])).unwrap(), "a%2Cadmin,b%20c");
         assert_eq!(join_groups(&groups(&["", "a"])).unwrap(), ",a");
-        let many = vec!["x".repeat(99); 90];
-        assert_eq!(join_groups(&many), None);
-        assert!(join_groups(&many[..80]).is_some());
+        let many = vec!["x".repeat(99); 45];
+        assert_eq!(join_groups(&many), Err(TooManyGroups));
+        assert!(join_groups(&many[..40]).is_ok());
     }
 }

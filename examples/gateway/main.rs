@@ -17,6 +17,7 @@
 mod access_log;
 mod body;
 mod client_address;
+mod client_stream;
 mod drain;
 mod environment;
 mod errors;
@@ -24,11 +25,14 @@ mod forwarding;
 mod front;
 mod identity_headers;
 mod options;
+mod patience;
 mod problems;
 mod proxy;
 mod serve;
 mod setup;
 mod sign_in;
+mod site;
+mod slots;
 mod upgrade;
 mod upload;
 mod upstream;
@@ -60,7 +64,7 @@ async fn main() -> ExitCode {
         .init();
     match run(&options).await {
         Ok(End::Drained) => ExitCode::SUCCESS,
-        Ok(End::Hurried) => ExitCode::FAILURE,
+        Ok(End::Cut | End::Hurried) => ExitCode::FAILURE,
         Err(Failure::Configuration(problems)) => {
             for problem in problems {
                 eprintln!("error: {problem}");
@@ -89,7 +93,7 @@ async fn run(options: &Options) -> Result<End, Failure> {
         setup::set_up(options, address, drain.runs()).map_err(Failure::Configuration)?;
     let listener = socket.listen(1024).map_err(cannot_listen)?;
     announce(address, &public_url.to_string());
-    serve::serve(listener, front, drain, options.drain())
+    serve::serve(listener, front, drain, options.grace())
         .await
         .map_err(|error| Failure::Io("cannot listen for signals".to_owned(), error))
 }
@@ -97,6 +101,8 @@ async fn run(options: &Options) -> Result<End, Failure> {
 fn bind(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted connections inherit it.
+    socket.set_keepalive(true)?;
     socket.bind(address)?;
     let address = socket.local_addr()?;
     Ok((socket, address))

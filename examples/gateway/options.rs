@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 use crate::environment;
+use crate::serve::Grace;
 
 /// What the gateway is told. It prints no secret: the URL of a store, which may hold a password,
 /// has a type of its own.
@@ -30,7 +31,7 @@ pub struct Options {
     #[arg(help_heading = "Where")]
     pub listen: SocketAddr,
 
-    /// Service behind the gateway: http://, https:// or h2c://host[:port]
+    /// Service behind the gateway: http://, https:// or (gRPC) h2c://host[:port]
     #[arg(long, env = "GATEWAY_UPSTREAM", value_name = "URL", help_heading = "Where")]
     #[arg(required_unless_present = "new_key")]
     pub upstream: Option<String>,
@@ -166,7 +167,12 @@ pub struct Options {
     #[arg(help_heading = "Running", value_parser = clap::value_parser!(u32).range(1..))]
     pub upstream_timeout: u32,
 
-    /// On SIGTERM, finish what runs for at most so long
+    /// On SIGTERM, go on accepting for so long, with ready red
+    #[arg(long, env = "GATEWAY_DRAIN_DELAY", value_name = "SECONDS", default_value = "5")]
+    #[arg(help_heading = "Running")]
+    pub drain_delay: u32,
+
+    /// After that, finish what runs for at most so long
     #[arg(long, env = "GATEWAY_DRAIN", value_name = "SECONDS", default_value = "30")]
     #[arg(help_heading = "Running")]
     pub drain: u32,
@@ -224,18 +230,27 @@ impl Options {
         let mut command = Self::command();
         // The environment is said once, at the end; and no value of it is shown.
         command = command.mut_args(|argument| argument.hide_env(true));
-        let matches = command.get_matches_mut();
-        let mut options = Self::from_arg_matches(&matches)
-            .unwrap_or_else(|error| error.format(&mut command).exit());
+        let matches = command.try_get_matches_from_mut(std::env::args_os());
+        if let Err(error) = &matches
+            && error.kind() == ErrorKind::DisplayHelp
+        {
+            error.exit();
+        }
+        // Judged first: it names variables, where the flags' own rules would name flags.
         if let Err(problem) = environment::judge(std::env::vars_os(), &known_variables()) {
             command.error(ErrorKind::UnknownArgument, problem).exit();
         }
-        options.split_lists(&matches);
+        let matches = matches.unwrap_or_else(|error| error.exit());
+        let mut options = Self::from_arg_matches(&matches)
+            .unwrap_or_else(|error| error.format(&mut command).exit());
+        if let Err(problem) = options.split_lists(&matches) {
+            command.error(ErrorKind::InvalidValue, problem).exit();
+        }
         options
     }
 
     /// Lists stand in one variable of the environment, with commas between.
-    fn split_lists(&mut self, matches: &ArgMatches) {
+    fn split_lists(&mut self, matches: &ArgMatches) -> Result<(), String> {
         for (id, list) in [
             ("scope", &mut self.scope),
             ("public", &mut self.public),
@@ -244,17 +259,20 @@ impl Options {
             ("trusted_proxy", &mut self.trusted_proxy),
         ] {
             if matches.value_source(id) == Some(ValueSource::EnvVariable) {
-                *list = split(&list.join(","));
+                let name = format!("GATEWAY_{}", id.to_uppercase());
+                *list = environment::split(&name, &list.join(","))?;
             }
         }
+        Ok(())
     }
 
     pub fn upstream_timeout(&self) -> Duration {
         Duration::from_secs(self.upstream_timeout.into())
     }
 
-    pub fn drain(&self) -> Duration {
-        Duration::from_secs(self.drain.into())
+    pub fn grace(&self) -> Grace {
+        let seconds = |number: u32| Duration::from_secs(number.into());
+        Grace { delay: seconds(self.drain_delay), limit: seconds(self.drain) }
     }
 }
 
@@ -269,13 +287,13 @@ fn known_variables() -> Vec<String> {
         .collect()
 }
 
-fn split(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
 const AFTER_HELP: &str = "\
 Every flag but --new-key can stand in the environment: --public-url is GATEWAY_PUBLIC_URL; repeatable
-ones have commas between. The client secret is GATEWAY_CLIENT_SECRET or --client-secret-file.
+ones have commas between. An empty variable is refused. The client secret is GATEWAY_CLIENT_SECRET or
+--client-secret-file. A password in --store is seen in the list of processes; GATEWAY_STORE is better.
+
+gRPC needs an upstream of h2c://, or of https:// that speaks HTTP/2. With neither --allow-email-domain
+nor --allow-group, everybody whom the issuer signs in is let in.
 
 The upstream gets x-auth-request-user, x-auth-request-email (verified addresses only) and
 x-auth-request-groups; nobody else can send them. What is neither a letter, a digit nor a plain sign
@@ -323,10 +341,5 @@ mod tests {
         let options =
             Options::parse_from(["gateway", "--new-key", "--store", "redis://u:CANARY@h"]);
         assert!(!format!("{options:?}").contains("CANARY"));
-    }
-
-    #[test]
-    fn lists_are_split_at_commas() {
-        assert_eq!(split("openid, email,,profile"), ["openid", "email", "profile"]);
     }
 }

@@ -48,6 +48,8 @@ struct Shared {
 enum Failure {
     Broken(Error),
     TimedOut,
+    /// The client did not go on with its request.
+    ClientSilent,
 }
 
 impl Proxy {
@@ -87,7 +89,7 @@ impl Shared {
         let asker = Asker::of(request.headers());
         let extensions = request.extensions();
         let (Some(Target(target)), Some(client)) =
-            (extensions.get::<Target>().cloned(), extensions.get::<Client>().copied())
+            (extensions.get::<Target>().cloned(), extensions.get::<Client>().cloned())
         else {
             return fail(
                 asker,
@@ -96,17 +98,41 @@ impl Shared {
                 "set-up",
             );
         };
-        let handshake = if self.upstream.upgrades { Handshake::of(&mut request) } else { None };
+        let handshake = if self.upstream.http1 { Handshake::of(&mut request) } else { None };
         let manner = match handshake.as_ref().and_then(Handshake::protocols) {
             Some(protocols) => Manner::Upgrade(protocols),
             // gRPC needs HTTP/2 to the end; gRPC-Web does not.
             None if asker == Asker::Grpc => Manner::Grpc,
             None => Manner::Plain,
         };
+        if manner == Manner::Grpc && !self.upstream.serves_grpc {
+            return fail(
+                asker,
+                StatusCode::NOT_IMPLEMENTED,
+                "The service behind this gateway is not called by gRPC.",
+                "a gRPC call, but the upstream is http://; say h2c:// if it speaks gRPC",
+            );
+        }
         let (mut head, body) = request.into_parts();
-        forwarding::to_upstream(&mut head.headers, &self.public, &client, identity, &manner);
+        let headers = &mut head.headers;
+        if forwarding::to_upstream(headers, &self.public, &client, identity, &manner).is_err() {
+            return fail(
+                asker,
+                StatusCode::FORBIDDEN,
+                "You are in more groups than the service behind this page can be told of.",
+                "the groups take more than 4 KiB",
+            );
+        }
+        if self.upstream.http1 && manner != Manner::Grpc {
+            forwarding::frame(headers, &body);
+        }
         match self.exchange(head, body, target, &manner).await {
             Ok(response) => self.answer(response, handshake, asker, identity),
+            Err(Failure::ClientSilent) => {
+                // Nothing is wrong with the upstream; the line of the request says enough.
+                let text = "The rest of the request did not come in time.";
+                Refusal::new(StatusCode::REQUEST_TIMEOUT, text).answer(asker, None)
+            }
             Err(Failure::TimedOut) => fail(
                 asker,
                 StatusCode::GATEWAY_TIMEOUT,
@@ -154,7 +180,12 @@ impl Shared {
                 other => other,
             }
         } else {
-            let request = make(Passed::on(Upload::new(body, progress.clone())));
+            let upload = if *manner == Manner::Grpc && head.version == Version::HTTP_2 {
+                Upload::stream(body, progress.clone())
+            } else {
+                Upload::new(body, progress.clone())
+            };
+            let request = make(Passed::on(upload));
             self.await_head(request, manner, &progress).await
         }
     }
@@ -171,7 +202,13 @@ impl Shared {
         loop {
             let moved = progress.last();
             tokio::select! {
-                answer = &mut answer => return answer.map_err(Failure::Broken),
+                answer = &mut answer => return answer.map_err(|error| {
+                    if progress.is_given_up() {
+                        Failure::ClientSilent
+                    } else {
+                        Failure::Broken(error)
+                    }
+                }),
                 () = tokio::time::sleep_until(moved + self.time_out) => {
                     if progress.last() == moved {
                         return Err(Failure::TimedOut);

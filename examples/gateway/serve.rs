@@ -11,20 +11,35 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use crate::client_stream::ClientStream;
 use crate::drain::Drain;
 use crate::front::Front;
+use crate::slots::Slots;
 
 /// How the gateway ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// All that ran was finished, or cut when its time was over.
+    /// All that ran was finished.
     Drained,
+    /// The time was over and something still ran.
+    Cut,
     /// A second signal came.
     Hurried,
 }
 
-/// Serves until a signal comes, then finishes what runs for at most `limit`.
+/// How long the end may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Grace {
+    /// For those who send us requests to notice that we are no longer ready.
+    pub delay: Duration,
+    /// For what runs to be finished.
+    pub limit: Duration,
+}
+
+/// Serves until a signal comes, goes on for a while, then finishes what runs.
 ///
 /// # Errors
 ///
@@ -33,18 +48,30 @@ pub async fn serve(
     listener: TcpListener,
     front: Front,
     drain: Drain,
-    limit: Duration,
+    grace: Grace,
 ) -> std::io::Result<End> {
     let mut stop = Stop::new()?;
     let connections = GracefulShutdown::new();
-    let server = Arc::new(server());
+    let (server, slots) = (Arc::new(server()), Slots::new());
+    let mut refuse_at = None;
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.asked() => break,
+        let (accepted, slot) = tokio::select! {
+            accepted = accept(&listener, &slots) => accepted,
+            () = reached(refuse_at) => break,
+            () = stop.asked() => {
+                if refuse_at.is_some() {
+                    return Ok(End::Hurried);
+                }
+                drain.begin();
+                tracing::info!(delay = ?grace.delay, "stopping: no longer ready");
+                refuse_at = Some(Instant::now() + grace.delay);
+                continue;
+            }
         };
         match accepted {
             Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                let stream = ClientStream::new(stream, slot);
                 let (front, server) = (front.clone(), server.clone());
                 tokio::spawn(connection(stream, peer, front, server, connections.watcher()));
             }
@@ -56,7 +83,8 @@ pub async fn serve(
         }
     }
     drop(listener);
-    tracing::info!(running = connections.count(), ?limit, "stopping");
+    let limit = grace.limit;
+    tracing::info!(connections = connections.count(), ?limit, "stopping: no more connections");
     let finish = async {
         connections.shutdown().await;
         // What was upgraded is no connection of the server's any more.
@@ -66,10 +94,27 @@ pub async fn serve(
         finished = tokio::time::timeout(limit, finish) => {
             if finished.is_err() {
                 tracing::warn!("what still runs is cut");
+                return Ok(End::Cut);
             }
             Ok(End::Drained)
         }
         () = stop.asked() => Ok(End::Hurried),
+    }
+}
+
+/// Waits for a place first: connections beyond stay in the kernel's queue.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Slots,
+) -> (std::io::Result<(TcpStream, SocketAddr)>, OwnedSemaphorePermit) {
+    let slot = slots.one().await;
+    (listener.accept().await, slot)
+}
+
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -93,13 +138,12 @@ fn server() -> Server {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: ClientStream<TcpStream>,
     peer: SocketAddr,
     front: Front,
     server: Arc<Server>,
     watcher: Watcher,
 ) {
-    let _ = stream.set_nodelay(true);
     let begun = Arc::new(AtomicBool::new(false));
     let asked = begun.clone();
     let service = service_fn(move |request| {
@@ -123,10 +167,11 @@ async fn connection(
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT. SIGHUP means nothing here, but would end a process that does not listen.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Stop {
@@ -134,13 +179,19 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP is ignored: nothing is read again; restart instead");
+                }
+            }
         }
     }
 }

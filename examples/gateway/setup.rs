@@ -16,9 +16,10 @@ use crate::drain::Runs;
 use crate::forwarding::PublicOrigin;
 use crate::front::Front;
 use crate::options::Options;
-use crate::problems::{Problems, read, stand_in, text};
+use crate::problems::{Problems, parse_url, read, stand_in};
 use crate::proxy::Proxy;
 use crate::sign_in;
+use crate::site::Site;
 use crate::upstream::{self, Upstream, UpstreamUrl};
 
 /// The body of every answer: of the layer's own pages, or the upstream's until the session ends.
@@ -51,7 +52,11 @@ pub fn set_up(
     else {
         return Err(problems);
     };
-    let proxy = proxy(options, &upstream, roots, &public_url, runs);
+    if options.allow_email_domain.is_empty() && options.allow_group.is_empty() {
+        let issuer = options.issuer.as_deref().unwrap_or_default();
+        tracing::warn!("everybody whom {issuer} signs in is let in");
+    }
+    let proxy = proxy(options, &upstream, roots, &public_url, runs.clone());
     let signed_in = ServiceBuilder::new()
         .layer(layer)
         .layer(MapResponseLayer::new(|response: Response<Guarded<Passed<Incoming>>>| {
@@ -61,7 +66,8 @@ pub fn set_up(
         .service(proxy);
     let front = Front {
         trusted: TrustedProxies::new(networks),
-        mount: public_url.mount().into(),
+        site: Site::new(&public_url),
+        runs,
         inner: BoxCloneSyncService::new(signed_in),
     };
     Ok((front, public_url))
@@ -83,7 +89,7 @@ fn proxy(
 
 fn public_url(options: &Options, address: SocketAddr, problems: &mut Problems) -> PublicUrl {
     let given = match &options.public_url {
-        Some(given) => problems.keep(given.parse::<PublicUrl>().map_err(text)),
+        Some(given) => problems.keep(parse_url("public URL", given)),
         None if address.ip().is_loopback() => format!("http://{address}").parse().ok(),
         None => problems.keep(Err(format!(
             "public URL: none given; it can be guessed on loopback only, not for {address}"

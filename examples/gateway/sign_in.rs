@@ -10,7 +10,7 @@ use tower_pkce_auth::{
 
 use crate::environment::CLIENT_SECRET;
 use crate::options::{ClientAuthentication, Options, PendingPlace, ResponseMode, SessionPlace};
-use crate::problems::{Problems, read, stand_in, text};
+use crate::problems::{Problems, parse_url, read_secret, stand_in, text};
 
 /// Makes the layer, as far as the flags allow.
 pub fn layer(
@@ -20,7 +20,7 @@ pub fn layer(
     problems: &mut Problems,
 ) -> Option<PkceAuthLayer> {
     let issuer = options.issuer.as_deref().unwrap_or_default();
-    let issuer = problems.keep(issuer.parse().map_err(text)).unwrap_or_else(stand_in);
+    let issuer = problems.keep(parse_url("issuer", issuer)).unwrap_or_else(stand_in);
     let client_id = ClientId::new(options.client_id.clone().unwrap_or_default());
     let mut builder = PkceAuthLayer::builder(issuer, client_id, public_url)
         .userinfo(Userinfo::Optional)
@@ -52,7 +52,7 @@ pub fn layer(
         builder = builder.cookie_keys(keys);
     }
     if let Some(issuer) = &options.internal_issuer
-        && let Some(issuer) = problems.keep(issuer.parse().map_err(text))
+        && let Some(issuer) = problems.keep(parse_url("internal issuer", issuer))
     {
         builder = builder.internal_issuer(issuer);
     }
@@ -143,7 +143,7 @@ fn client_secret(options: &Options) -> Result<Option<String>, String> {
     let secret = match (&options.client_secret_file, std::env::var(CLIENT_SECRET).ok()) {
         (None, None) => return Ok(None),
         (None, Some(secret)) => secret,
-        (Some(path), None) => String::from_utf8(read("client secret file", path)?)
+        (Some(path), None) => String::from_utf8(read_secret("client secret file", path)?)
             .map_err(|_| bad("the file holds no text"))?,
         (Some(_), Some(_)) => return Err(bad("both a file and GATEWAY_CLIENT_SECRET are given")),
     };
@@ -152,6 +152,6 @@ fn client_secret(options: &Options) -> Result<Option<String>, String> {
 }
 
 fn cookie_keys(path: &Path) -> Result<CookieKeys, String> {
-    let file = read("cookie key file", path)?;
+    let file = read_secret("cookie key file", path)?;
     String::from_utf8_lossy(&file).parse().map_err(|error| format!("{}: {error}", path.display()))
 }

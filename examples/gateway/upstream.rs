@@ -2,9 +2,13 @@
 //!
 //! | `--upstream` | requests | gRPC | upgrades |
 //! |---|---|---|---|
-//! | `http://` | HTTP/1.1 | HTTP/2 without TLS, by prior knowledge | HTTP/1.1 |
-//! | `https://` | HTTP/2 or HTTP/1.1, as TLS negotiates (ALPN) | the same | HTTP/1.1 |
+//! | `http://` | HTTP/1.1 | refused | HTTP/1.1 |
+//! | `https://` | HTTP/1.1 | HTTP/2 or HTTP/1.1, as TLS negotiates (ALPN) | HTTP/1.1 |
 //! | `h2c://` | HTTP/2 without TLS, by prior knowledge | the same | none |
+//!
+//! No request chooses HTTP/2 by prior knowledge: a server of HTTP/1.1 would read its frames, which
+//! hold what the client sent, as requests. And none that can have a connection of its own shares
+//! one: responses nobody reads fill up what a connection of HTTP/2 may hold, and stop the others.
 //!
 //! The connector knows one destination and does not ask the request for another: no target, no
 //! `Host` and no absolute URL leads elsewhere. The authority in a request's URI is the public one,
@@ -41,10 +45,11 @@ pub struct Upstream {
     /// What browsers call us.
     authority: Authority,
     plain: Client<Destination, RequestBody>,
-    http1: Client<Destination, RequestBody>,
     grpc: Client<Destination, RequestBody>,
-    /// Whether an HTTP/1.1 upgrade can be asked for.
-    pub upgrades: bool,
+    /// Whether requests but gRPC's go over HTTP/1.1; so an upgrade can be asked for.
+    pub http1: bool,
+    /// Whether gRPC can be spoken.
+    pub serves_grpc: bool,
 }
 
 /// How a request is to be sent.
@@ -70,16 +75,16 @@ impl UpstreamUrl {
     ///
     /// A text that says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('@') {
+            // It may hold a password, and is not repeated.
+            return Err("upstream: the URL holds an @; credentials are not sent".to_owned());
+        }
         let bad = |why: &str| format!("upstream {text:?}: {why}");
         let prior_knowledge = text.starts_with("h2c://");
         let url = text.replacen("h2c://", "http://", 1);
         let url = Url::parse(&url).map_err(|_| bad("not an absolute URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("http, https or h2c is needed"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            // The text holds a password then.
-            return Err("upstream: the URL holds credentials, which are not sent".to_owned());
         }
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(bad("only scheme, host and port; paths are passed on as they are"));
@@ -112,23 +117,16 @@ impl Upstream {
             };
             Destination { inner, uri: url.uri.clone() }
         };
-        let http1 = client(false, connector(false));
-        let (plain, grpc) = if url.prior_knowledge {
-            let prior = client(true, connector(false));
-            (prior.clone(), prior)
-        } else if url.uri.scheme() == Some(&Scheme::HTTPS) {
-            let negotiated = client(false, connector(true));
-            (negotiated.clone(), negotiated)
-        } else {
-            (http1.clone(), client(true, connector(false)))
-        };
+        let tls = url.uri.scheme() == Some(&Scheme::HTTPS);
+        let plain = client(url.prior_knowledge, connector(false));
+        let grpc = if tls { client(false, connector(true)) } else { plain.clone() };
         Self {
             scheme: url.uri.scheme().cloned().unwrap_or(Scheme::HTTP),
             authority,
             plain,
-            http1,
             grpc,
-            upgrades: !url.prior_knowledge,
+            http1: !url.prior_knowledge,
+            serves_grpc: url.prior_knowledge || tls,
         }
     }
 
@@ -149,8 +147,7 @@ impl Upstream {
     ) -> Result<Response<Incoming>, Error> {
         let client = match manner {
             Manner::Grpc => &self.grpc,
-            Manner::Plain => &self.plain,
-            Manner::Upgrade(_) => &self.http1,
+            Manner::Plain | Manner::Upgrade(_) => &self.plain,
         };
         client.request(request).await
     }
@@ -210,8 +207,11 @@ fn client(prior_knowledge: bool, connector: Destination) -> Client<Destination, 
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .http1_max_headers(MAX_RESPONSE_FIELDS)
+        .http1_max_buf_size(MAX_RESPONSE_HEAD as usize)
         .http2_only(prior_knowledge)
         .http2_max_header_list_size(MAX_RESPONSE_HEAD)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .http2_keep_alive_timeout(Duration::from_secs(20))
         .build(connector)
@@ -223,6 +223,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE: Duration = Duration::from_secs(4);
 const MAX_RESPONSE_FIELDS: usize = 200;
 const MAX_RESPONSE_HEAD: u32 = 64 * 1024;
+/// What the gateway holds of a response that its client does not read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// So much for 4096 streams: who does not read stops nobody else.
+const CONNECTION_WINDOW: u32 = 1 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -242,9 +246,15 @@ mod tests {
                 (uri.into(), prior_knowledge)
             );
         }
-        for bad in
-            ["a.example", "ftp://a", "http://a/b", "http://a/?q", "http://a/#f", "http://u:p@a"]
-        {
+        for bad in [
+            "a.example",
+            "ftp://a",
+            "http://a/b",
+            "http://a/?q",
+            "http://a/#f",
+            "http://u:p@a",
+            "htp:u:p@a",
+        ] {
             let problem = UpstreamUrl::parse(bad).unwrap_err();
             assert!(!problem.contains("u:p"), "{problem}");
         }

@@ -26,9 +26,7 @@ use crate::secret::{SecretString, base64url, from_base64url, random, same};
 use crate::session::SessionRef;
 use crate::session::keeper::unavailable;
 use crate::session::revocation::Counter;
-use crate::store::{
-    Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture, join,
-};
+use crate::store::{Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture, join};
 
 /// Where pending logins are kept.
 ///

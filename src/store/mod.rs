@@ -281,10 +281,7 @@ impl<T> fmt::Debug for StoreFuture<T> {
 }
 
 /// Awaits two things at once.
-pub(crate) async fn join<A, B>(
-    a: impl Future<Output = A>,
-    b: impl Future<Output = B>,
-) -> (A, B) {
+pub(crate) async fn join<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut of_a, mut of_b) = (None, None);
     std::future::poll_fn(|cx| {

@@ -112,9 +112,14 @@ impl Upstream {
         stopped.await.unwrap();
     }
 
-    /// The ways the gateway can be told of it: HTTP/2 for all, or for gRPC alone.
+    /// Where it is, for gRPC.
+    pub fn h2c(&self) -> String {
+        format!("h2c://{}", self.address)
+    }
+
+    /// The ways the gateway can be told of it; gRPC-Web passes by both.
     pub fn urls(&self) -> [String; 2] {
-        ["h2c", "http"].map(|scheme| format!("{scheme}://{}", self.address))
+        [self.h2c(), format!("http://{}", self.address)]
     }
 }
 

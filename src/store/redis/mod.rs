@@ -242,9 +242,8 @@ impl Store for RedisStore {
         let link = self.0.clone();
         StoreFuture::new(async move {
             let command = &command;
-            let ask = async move |mut link: MultiplexedConnection| {
-                command.query_async(&mut link).await
-            };
+            let ask =
+                async move |mut link: MultiplexedConnection| command.query_async(&mut link).await;
             link.run_again(ask).await.map_err(store_error)
         })
     }
