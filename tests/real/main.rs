@@ -13,3 +13,5 @@ mod servers;
 mod servers_work;
 #[path = "../support/mod.rs"]
 mod support;
+mod topologies;
+mod topologies_work;
