@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, UnixTime};
 use crate::seal::sha256_of;
 use crate::secret::random;
-use crate::store::{Key, Store, StoreError, StoreErrorKind, all};
+use crate::session::keeper::Patience;
+use crate::store::{Key, Store, StoreError, StoreErrorKind, StoreFuture, all};
 
 /// Whom a mark ends.
 #[derive(Clone, Copy, Debug)]
@@ -181,17 +182,41 @@ impl Revocation {
         }
     }
 
-    /// Reads the marks of a session, all at once.
+    /// Reads the marks of a session, all at once, as they are now.
     pub(crate) async fn marks(&self, keys: &MarkKeys) -> Result<Marks, StoreError> {
+        self.read(keys, |key| self.store.load(key), Patience::Some).await
+    }
+
+    /// Reads the marks of a session, all at once, as they are or were a moment ago.
+    pub(crate) async fn marks_cached(
+        &self,
+        keys: &MarkKeys,
+        patience: Patience,
+    ) -> Result<Marks, StoreError> {
+        self.read(keys, |key| self.store.load_cached(key), patience).await
+    }
+
+    async fn read(
+        &self,
+        keys: &MarkKeys,
+        load: impl Fn(&Key) -> StoreFuture<Option<Bytes>>,
+        patience: Patience,
+    ) -> Result<Marks, StoreError> {
         let counter_key = self.shared().then_some(&self.counter_key);
-        let load = |key: Option<&Key>| key.map(|key| self.store.load(key));
+        let load = |key: Option<&Key>| key.map(&load);
         let [a, b, c, d, e] = keys.0.each_ref().map(|key| load(key.as_ref()));
         let loads = [load(counter_key), a, b, c, d, e];
+        if patience == Patience::None && loads.iter().flatten().any(|load| !load.is_ready()) {
+            return std::future::pending().await;
+        }
         let [counter, marks @ ..] = all(loads).await?;
         let incarnation = match (counter_key, counter.flatten()) {
             (Some(key), Some(bytes)) => {
                 let counter = decode::<Counter>(&bytes)?;
-                self.renew(key, &bytes, counter).await;
+                // A look that may be repeated writes nothing; the next one that waits does.
+                if patience == Patience::Some {
+                    self.renew(key, &bytes, counter).await;
+                }
                 Some(counter.incarnation)
             }
             // A store without a counter has lost everything: an incarnation of its own.
