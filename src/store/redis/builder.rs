@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{Client, ClientTlsConfig, ConnectionAddr, RedisConnectionInfo, TlsCertificates};
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -176,12 +178,15 @@ impl RedisStoreBuilder {
             return Err(InvalidName::new("Redis CA file", "no PEM certificate", ""));
         }
         if let Some((certificate, key)) = &self.client {
+            let bad = |what, why| InvalidName::new(what, why, "");
             if !certificates(certificate) {
-                return Err(InvalidName::new("Redis client certificate", "no PEM certificate", ""));
+                return Err(bad("Redis client certificate", "no PEM certificate"));
             }
-            if PrivateKeyDer::from_pem_slice(key).is_err() {
-                return Err(InvalidName::new("Redis client key", "no PEM key", ""));
-            }
+            let chain = CertificateDer::pem_slice_iter(certificate).flatten().collect();
+            let key = PrivateKeyDer::from_pem_slice(key)
+                .map_err(|_| bad("Redis client key", "no PEM key"))?;
+            CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+                .map_err(|_| bad("Redis client key", "it is not the certificate's"))?;
         }
         Ok(())
     }
@@ -207,6 +212,6 @@ impl fmt::Debug for RedisStoreBuilder {
 fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Somebody else may have been quicker; theirs will do.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let _ = aws_lc_rs::default_provider().install_default();
     }
 }
