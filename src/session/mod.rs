@@ -17,6 +17,7 @@ pub(crate) mod establish;
 pub(crate) mod keeper;
 pub(crate) mod refresh;
 pub(crate) mod refresher;
+mod repeat;
 pub(crate) mod revocation;
 mod stored;
 mod watch;

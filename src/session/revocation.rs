@@ -23,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::repeat::{Repeater, Written};
 use crate::clock::{Clock, UnixTime};
 use crate::seal::sha256_of;
 use crate::secret::random;
@@ -62,14 +63,14 @@ pub(crate) struct Baseline {
 pub(crate) struct Counter {
     pub(crate) incarnation: [u8; 16],
     pub(crate) n: u64,
-    renewed: UnixTime,
+    pub(super) renewed: UnixTime,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Mark {
+pub(super) struct Mark {
     generation: [u8; 16],
     incarnation: [u8; 16],
-    n: u64,
+    pub(super) n: u64,
 }
 
 /// What the marks of a session say now.
@@ -102,6 +103,7 @@ pub(crate) struct Revocation {
     /// Orders the bumps of this process, so that queued ones can share one.
     bumps: AtomicU64,
     bumping: tokio::sync::Mutex<Option<(u64, Result<Counter, StoreErrorKind>)>>,
+    repeater: Repeater,
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
@@ -114,11 +116,13 @@ impl Revocation {
         prefix: &str,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let counter_key = Key::of_hash(prefix, MARKS, &sha256_of(&[b"logout-seq", &instance]));
         Self {
+            repeater: Repeater::new(store.clone(), counter_key.clone()),
             store,
             instance,
             prefix: prefix.into(),
-            counter_key: Key::of_hash(prefix, MARKS, &sha256_of(&[b"logout-seq", &instance])),
+            counter_key,
             instance_key: key(prefix, &instance, Target::Instance),
             no_generations: digest([None; 5]),
             clock,
@@ -252,6 +256,9 @@ impl Revocation {
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
+                if self.shared() {
+                    self.repeater.look_after(Written { key, value: mark, counter, ttl });
+                }
                 return Ok(());
             }
         }
@@ -293,7 +300,12 @@ impl Revocation {
         Err(unsettled())
     }
 
-    fn key(&self, target: Target<'_>) -> Key {
+    #[cfg(test)]
+    pub(super) const fn counter_key(&self) -> &Key {
+        &self.counter_key
+    }
+
+    pub(super) fn key(&self, target: Target<'_>) -> Key {
         key(&self.prefix, &self.instance, target)
     }
 }
@@ -324,13 +336,13 @@ fn digest(generations: [Option<[u8; 16]>; 5]) -> [u8; 16] {
 /// The purpose of all keys here, and their hash tag.
 const MARKS: &str = "{marks}";
 
-fn encode<T: Serialize>(value: &T) -> Bytes {
+pub(super) fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_allocvec(value).expect("plain fields are encodable").into()
 }
 
 /// Reads a mark or the counter. One that cannot be read is trouble of the store, not a sign-out:
 /// somebody else wrote it.
-fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes)
         .map_err(|error| StoreError::new(StoreErrorKind::Unavailable).with_source(error))
 }
