@@ -29,8 +29,6 @@ pub(crate) struct Gate {
     pub(crate) forward_authorization: bool,
     pub(crate) allow_preflight: bool,
     pub(crate) anonymous_on_outage: bool,
-    /// Whether every look-up is answered by this process's memory.
-    pub(crate) at_once: bool,
 }
 
 /// What becomes of a request whose session is known.

@@ -5,6 +5,7 @@
 // Floor 0: vocabulary.
 mod clock;
 mod error;
+mod evolve;
 mod names;
 mod secret;
 

@@ -17,6 +17,7 @@ use crate::headers;
 use crate::identity::Identity;
 use crate::paths::Class;
 use crate::respond::{Pages, Respond};
+use crate::session::keeper::Patience;
 
 /// The service that [`PkceAuthLayer`](crate::PkceAuthLayer) makes.
 ///
@@ -86,11 +87,8 @@ where
                 let optional = class == Class::Optional;
                 let crossing = judge_crossing(&self.core, &request, noticed);
                 let touch = crossing.is_ok();
-                let found = if self.gate.at_once {
-                    poll_once(self.core.find(request.headers(), touch))
-                } else {
-                    None
-                };
+                // What this process knows needs no waiting.
+                let found = poll_once(self.core.find(request.headers(), touch, Patience::None));
                 let authorization = noticed.authorization;
                 let waiting = Admission { optional, crossing, authorization };
                 match found {
@@ -108,7 +106,10 @@ where
                     None => {
                         let core = self.core.clone();
                         let cookies = cookie_fields(request.headers());
-                        let lookup = Box::pin(async move { core.find(&cookies, touch).await });
+                        let lookup =
+                            Box::pin(
+                                async move { core.find(&cookies, touch, Patience::Some).await },
+                            );
                         // The service that is ready must be the one that is called; a clone of it
                         // need not be.
                         let clone = self.inner.clone();

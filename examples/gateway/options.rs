@@ -116,10 +116,18 @@ pub struct Options {
     #[arg(action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub pass_authorization: bool,
 
-    /// memory, sealed (no server at all), redis://… or rediss://…
+    /// memory, sealed (no server at all), redis://…, redis+sentinel://… or redis+cluster://…
     #[arg(long, env = "GATEWAY_STORE", value_name = "STORE", default_value = "sealed")]
     #[arg(help_heading = "Sessions")]
     pub store: StoreText,
+
+    /// Certificate (PEM) to show to a store behind TLS (rediss://…)
+    #[arg(long, env = "GATEWAY_STORE_CERT_FILE", value_name = "PEM", help_heading = "Sessions")]
+    pub store_cert_file: Option<PathBuf>,
+
+    /// Key (PEM) of that certificate
+    #[arg(long, env = "GATEWAY_STORE_KEY_FILE", value_name = "PEM", help_heading = "Sessions")]
+    pub store_key_file: Option<PathBuf>,
 
     /// Where sessions live [default: stored in Redis, else sealed in cookies]
     #[arg(

@@ -10,7 +10,7 @@ use tower_pkce_auth::{
 
 use crate::environment::CLIENT_SECRET;
 use crate::options::{ClientAuthentication, Options, PendingPlace, ResponseMode, SessionPlace};
-use crate::problems::{Problems, parse_url, read_secret, stand_in, text};
+use crate::problems::{Problems, parse_url, read, read_secret, stand_in, text};
 
 /// Makes the layer, as far as the flags allow.
 pub fn layer(
@@ -100,17 +100,13 @@ fn store(
                 .sessions(Sessions::Sealed)
                 .pending(Pending::Memory);
         }
-        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
-            let mut redis = RedisStore::builder(url);
-            if let Some(ca) = ca.filter(|_| url.starts_with("rediss://")) {
-                redis = redis.ca_pem(ca);
-            }
-            if let Some(redis) = problems.keep(redis.build().map_err(text)) {
+        url if is_redis(url) => {
+            if let Some(redis) = redis(url, options, ca, problems) {
                 builder = builder.store(redis);
             }
         }
         // It is not repeated: it may be a URL with a password, misspelt.
-        _ => problems.add("store: memory, sealed, redis://… or rediss://… is needed".to_owned()),
+        _ => problems.add(format!("store: {STORES} is needed")),
     }
     builder = match options.sessions {
         None => builder,
@@ -122,6 +118,38 @@ fn store(
         Some(PendingPlace::Sealed) => builder.pending(Pending::Sealed),
         Some(PendingPlace::Store) => builder.pending(Pending::Store),
     }
+}
+
+const STORES: &str = "memory, sealed, redis://…, redis+sentinel://…, redis+cluster://… or one of \
+                      these with rediss for TLS";
+
+fn is_redis(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    let kind = scheme
+        .and_then(|scheme| scheme.strip_prefix("rediss").or_else(|| scheme.strip_prefix("redis")));
+    matches!(kind, Some("" | "+sentinel" | "+cluster"))
+}
+
+fn redis(
+    url: &str,
+    options: &Options,
+    ca: Option<&[u8]>,
+    problems: &mut Problems,
+) -> Option<RedisStore> {
+    let mut redis = RedisStore::builder(url);
+    if let Some(ca) = ca.filter(|_| url.starts_with("rediss")) {
+        redis = redis.ca_pem(ca);
+    }
+    match (&options.store_cert_file, &options.store_key_file) {
+        (None, None) => {}
+        (Some(certificate), Some(key)) => {
+            let certificate = problems.keep(read("store certificate file", certificate));
+            let key = problems.keep(read_secret("store key file", key));
+            redis = redis.client_certificate_pem(&certificate?, &key?);
+        }
+        _ => problems.add("store: a certificate file and a key file go together"),
+    }
+    problems.keep(redis.build().map_err(text))
 }
 
 fn lifetimes(mut builder: Builder, options: &Options) -> Builder {

@@ -199,7 +199,6 @@ impl Config {
             forward_authorization: self.forward_authorization,
             allow_preflight: self.allow_preflight,
             anonymous_on_outage: self.anonymous_on_outage,
-            at_once: !shared,
         };
         let core = Core {
             provider,

@@ -32,7 +32,7 @@ use crate::pending::PendingLogins;
 use crate::respond::pages::PageContent;
 use crate::respond::{Answer, Content, grpc};
 use crate::return_to::ReturnTo;
-use crate::session::keeper::{Found, Keeper};
+use crate::session::keeper::{Found, Keeper, Patience};
 use crate::session::refresher::Refresher;
 
 /// Everything the flows work with; one for all requests of a layer.
@@ -58,9 +58,9 @@ pub(crate) struct Core {
 impl Core {
     /// Finds the session of a request; one that its person makes (`touch`) prolongs it, and
     /// refreshes it if that is due.
-    pub(crate) async fn find(&self, headers: &HeaderMap, touch: bool) -> Found {
-        match self.keeper.find(headers, touch).await {
-            Found::Live(live) if touch => self.refresher.settle(live, headers).await,
+    pub(crate) async fn find(&self, headers: &HeaderMap, touch: bool, patience: Patience) -> Found {
+        match self.keeper.look(headers, touch, patience).await {
+            Found::Live(live) if touch => self.refresher.settle(live, headers, patience).await,
             found => found,
         }
     }

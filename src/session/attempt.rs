@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 
 use super::cache::{Opened, StoredAt};
+use super::keeper::Patience;
 use super::refresh::{BACK_OFF, Effect, Event, Outcome, State, View, due, step};
 use super::refresher::Refresher;
 use super::{Record, Refresh};
@@ -191,7 +192,7 @@ impl<'a> Attempt<'a> {
             Ok(None) => return Event::Read(View::Gone),
             Err(_) => return Event::StoreFailed,
         };
-        match self.refresher.keeper.is_unmarked(&opened).await {
+        match self.refresher.keeper.is_unmarked(&opened, Patience::Some).await {
             Ok(true) => {}
             Ok(false) => return Event::Read(View::Gone),
             Err(_) => return Event::StoreFailed,

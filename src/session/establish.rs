@@ -8,6 +8,7 @@ use super::{Record, Refresh, Sessions, Tokens};
 use crate::clock::UnixTime;
 use crate::cookies::Own;
 use crate::error::{AuthError, ErrorKind};
+use crate::evolve::Later;
 use crate::seal::Purpose;
 use crate::secret::{SecretBytes, base64url, random};
 use crate::store::StoreErrorKind;
@@ -73,6 +74,7 @@ impl Keeper {
             last_seen: now,
             baseline: marks.baseline,
             tokens: None,
+            later: Later::default(),
         };
         let lifetime = absolute_end.since(now);
         let stored = match (self.settings.kind, &self.store) {

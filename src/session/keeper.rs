@@ -22,7 +22,7 @@ use crate::identity::Identity;
 use crate::rules::Rules;
 use crate::seal::{Purpose, Sealer};
 use crate::secret::{SecretBytes, base64url};
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Key, Store, StoreError, StoreFuture, join};
 
 /// What a request says of a session.
 #[derive(Debug)]
@@ -35,6 +35,15 @@ pub(crate) enum Found {
     Live(Live),
     /// Nobody can tell just now: the store is away. Cookies are kept.
     Unknown(AuthError),
+}
+
+/// Whether a look-up may wait for the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Patience {
+    /// No: where it would have to, it never ends, and nothing was sent.
+    None,
+    /// Yes.
+    Some,
 }
 
 /// A live session.
@@ -121,10 +130,15 @@ impl Keeper {
     /// Finds the session of a request. `touch` prolongs it: a request of the person does, a page
     /// that only asks how long it lasts does not.
     pub(crate) async fn find(&self, headers: &HeaderMap, touch: bool) -> Found {
+        self.look(headers, touch, Patience::Some).await
+    }
+
+    /// Finds the session of a request, if that needs no waiting or waiting is allowed.
+    pub(crate) async fn look(&self, headers: &HeaderMap, touch: bool, patience: Patience) -> Found {
         let (candidates, seen) = Presented::read(&self.cookies, headers);
         let mut dead = seen.any;
         for presented in candidates.into_iter().flatten() {
-            match self.judge(&presented, touch).await {
+            match self.judge(&presented, touch, patience).await {
                 Ok(Some(live)) => return Found::Live(Live { only: seen.only, ..live }),
                 Ok(None) => dead = true,
                 Err(error) => return Found::Unknown(unavailable(&error)),
@@ -137,15 +151,16 @@ impl Keeper {
         &self,
         presented: &Presented<'_>,
         touch: bool,
+        patience: Patience,
     ) -> Result<Option<Live>, StoreError> {
         let now = self.clock.now();
-        let Some(opened) = self.open(presented, now).await? else {
+        let Some((opened, unmarked)) = self.open(presented, now, patience).await? else {
             return Ok(None);
         };
         let record = &opened.record;
         let live = record.issuer == self.settings.issuer
             && !record.is_over(now, self.settings.lifetimes.idle)
-            && self.is_unmarked(&opened).await?;
+            && unmarked;
         if !live {
             self.cache.forget(presented);
             return Ok(None);
@@ -153,59 +168,73 @@ impl Keeper {
         // Often enough that a short idle time does not end a session in use.
         let interval = TOUCH.min(self.settings.lifetimes.idle / 4);
         let set_cookies = if touch && now.since(record.last_seen) >= interval {
-            self.touch(&opened, now).await
+            self.touch(&opened, now, patience).await
         } else {
             Vec::new()
         };
         Ok(Some(Live { opened, set_cookies, only: None }))
     }
 
-    /// Opens what the browser holds, or finds it opened.
+    /// Opens what the browser holds, or finds it opened; and tells whether no sign-out ended it.
     async fn open(
         &self,
         presented: &Presented<'_>,
         now: UnixTime,
-    ) -> Result<Option<Arc<Opened>>, StoreError> {
-        let cached = self.cache.find(presented);
-        let opened = match &cached {
-            Some(opened) => match (&opened.stored, &self.store) {
-                (None, _) => return Ok(cached),
-                (Some(_), None) => return Ok(None),
+        patience: Patience,
+    ) -> Result<Option<(Arc<Opened>, bool)>, StoreError> {
+        if let Some(opened) = self.cache.find(presented) {
+            return match (&opened.stored, &self.store) {
+                (None, _) => {
+                    let unmarked = self.is_unmarked(&opened, patience).await?;
+                    Ok(Some((opened, unmarked)))
+                }
+                (Some(_), None) => Ok(None),
                 (Some(at), Some(store)) => {
-                    let Some(value) = store.load(&at.key).await? else {
+                    // Both at once: the marks of a session are under the same keys whatever has
+                    // become of its record.
+                    let value = ready(store.load_cached(&at.key), patience);
+                    let (value, unmarked) = join(value, self.is_unmarked(&opened, patience)).await;
+                    let Some(value) = value? else {
                         self.cache.forget(presented);
                         return Ok(None);
                     };
                     if value == at.value {
-                        return Ok(cached);
+                        return Ok(Some((opened, unmarked?)));
                     }
-                    self.open_stored(at.key.clone(), at.seal.clone(), value, now)
+                    let unmarked = unmarked?;
+                    let again = self.open_stored(at.key.clone(), at.seal.clone(), value, now);
+                    Ok(again.map(|again| (self.remember(presented, again), unmarked)))
                 }
-            },
-            None => match presented.decode() {
-                None => None,
-                Some(Held::Sealed(sealed)) => {
-                    self.open_sealed(&sealed, now).map(|record| self.opened(record, None))
-                }
-                Some(Held::Stored(sealed)) => {
-                    let (Some(store), Some((id, seal))) =
-                        (&self.store, self.open_handle(&sealed, now))
-                    else {
-                        return Ok(None);
-                    };
-                    let at = self.session_key(&id);
-                    match store.load(&at).await? {
-                        None => None,
-                        Some(value) => self.open_stored(at, seal, value, now),
-                    }
-                }
-            },
-        };
-        let opened = opened.map(Arc::new);
-        if let Some(opened) = &opened {
-            self.cache.remember(presented, opened.clone());
+            };
         }
-        Ok(opened)
+        let opened = match presented.decode() {
+            None => None,
+            Some(Held::Sealed(sealed)) => {
+                self.open_sealed(&sealed, now).map(|record| self.opened(record, None))
+            }
+            Some(Held::Stored(sealed)) => {
+                let (Some(store), Some((id, seal))) = (&self.store, self.open_handle(&sealed, now))
+                else {
+                    return Ok(None);
+                };
+                let at = self.session_key(&id);
+                match ready(store.load_cached(&at), patience).await? {
+                    None => None,
+                    Some(value) => self.open_stored(at, seal, value, now),
+                }
+            }
+        };
+        let Some(opened) = opened.map(|opened| self.remember(presented, opened)) else {
+            return Ok(None);
+        };
+        let unmarked = self.is_unmarked(&opened, patience).await?;
+        Ok(Some((opened, unmarked)))
+    }
+
+    fn remember(&self, presented: &Presented<'_>, opened: Opened) -> Arc<Opened> {
+        let opened = Arc::new(opened);
+        self.cache.remember(presented, opened.clone());
+        opened
     }
 
     pub(super) fn open_sealed(&self, sealed: &[u8], now: UnixTime) -> Option<Record> {
@@ -273,13 +302,17 @@ impl Keeper {
     }
 
     /// Tells whether no logout has ended the session.
-    pub(crate) async fn is_unmarked(&self, opened: &Opened) -> Result<bool, StoreError> {
+    pub(crate) async fn is_unmarked(
+        &self,
+        opened: &Opened,
+        patience: Patience,
+    ) -> Result<bool, StoreError> {
         let epoch = self.revocation.epoch();
         if !self.revocation.shared() && opened.seen_epoch.load(Ordering::Acquire) == epoch {
             return Ok(true);
         }
         let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
-        match self.revocation.marks(&opened.marks).await {
+        match self.revocation.marks_cached(&opened.marks, patience).await {
             Ok(marks) => {
                 let same = marks.baseline == opened.record.baseline;
                 if same {
@@ -304,7 +337,11 @@ impl Keeper {
     }
 
     /// Notes that the person is still there.
-    async fn touch(&self, opened: &Opened, now: UnixTime) -> Vec<HeaderValue> {
+    async fn touch(&self, opened: &Opened, now: UnixTime, patience: Patience) -> Vec<HeaderValue> {
+        if patience == Patience::None && opened.stored.is_some() && self.revocation.shared() {
+            // Nothing is written by a look that may be repeated.
+            return std::future::pending().await;
+        }
         self.watches.seen(&opened.record.id, now);
         let mut record = opened.record.clone();
         record.last_seen = now;
@@ -408,6 +445,15 @@ impl Live {
     pub(crate) fn identity(&self) -> Identity {
         Identity::new(self.opened.clone())
     }
+}
+
+/// Awaits an answer, for ever if it is not there and nobody may wait for it: what has to be sent
+/// for it is sent when it is polled.
+pub(super) async fn ready<T>(answer: StoreFuture<T>, patience: Patience) -> Result<T, StoreError> {
+    if patience == Patience::None && !answer.is_ready() {
+        return std::future::pending().await;
+    }
+    answer.await
 }
 
 /// The refusal for a store that did not do what it was asked.

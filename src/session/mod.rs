@@ -17,6 +17,7 @@ pub(crate) mod establish;
 pub(crate) mod keeper;
 pub(crate) mod refresh;
 pub(crate) mod refresher;
+mod repeat;
 pub(crate) mod revocation;
 mod stored;
 mod watch;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::UnixTime;
+use crate::evolve::{Later, decode, encode};
 use crate::identity::Facts;
 use crate::session::revocation::Baseline;
 
@@ -65,7 +67,8 @@ pub(crate) struct Lifetimes {
     pub(crate) absolute: Duration,
 }
 
-/// A session as it is sealed: postcard, so the order of fields is the format.
+/// A session as it is sealed. The order of fields is the format: new ones come last, see
+/// [`evolve`](crate::evolve).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Record {
     pub(crate) id: [u8; 16],
@@ -82,6 +85,8 @@ pub(crate) struct Record {
     pub(crate) baseline: Baseline,
     /// For stored sessions only: tokens never lie in a session cookie.
     pub(crate) tokens: Option<Tokens>,
+    #[serde(skip)]
+    pub(crate) later: Later,
 }
 
 /// What is needed to end a session that is not at hand.
@@ -128,12 +133,13 @@ impl std::fmt::Debug for Refresh {
 
 impl Record {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).expect("a record of plain fields is encodable")
+        encode(self, &self.later)
     }
 
     /// Reads a record; one of another format reads as absent.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+        let (record, later) = decode(bytes)?;
+        Some(Self { later, ..record })
     }
 
     /// Tells whether the session is over by the clock.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::attempt::{Attempt, millis};
 use super::cache::Opened;
-use super::keeper::{Found, Keeper, Live};
+use super::keeper::{Found, Keeper, Live, Patience};
 use super::refresh::{AfterCrash, Outcome};
 use crate::clock::Clock;
 use crate::oidc::provider::Provider;
@@ -55,7 +55,12 @@ impl Refresher {
 
     /// Refreshes a session that was found, if it is due. Requests of one session share an attempt;
     /// one that goes away, or loses patience, stops nothing.
-    pub(crate) async fn settle(self: &Arc<Self>, live: Live, headers: &HeaderMap) -> Found {
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        live: Live,
+        headers: &HeaderMap,
+        patience: Patience,
+    ) -> Found {
         // Without a refresh token no clock is asked.
         let is_due = live.refresh().is_some_and(|refresh| self.clock.now() >= refresh.due);
         if !is_due || live.opened.stored.is_none() {
@@ -63,6 +68,9 @@ impl Refresher {
         }
         if millis(self.clock.monotonic()) < self.rest_until.load(Ordering::Acquire) {
             return Found::Live(live);
+        }
+        if patience == Patience::None {
+            return std::future::pending().await;
         }
         let mut outcome = self.join_or_begin(&live.opened);
         let known = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;

@@ -23,10 +23,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::repeat::{Repeater, Written};
 use crate::clock::{Clock, UnixTime};
 use crate::seal::sha256_of;
 use crate::secret::random;
-use crate::store::{Key, Store, StoreError, StoreErrorKind, all};
+use crate::session::keeper::Patience;
+use crate::store::{Key, Store, StoreError, StoreErrorKind, StoreFuture, all};
 
 /// Whom a mark ends.
 #[derive(Clone, Copy, Debug)]
@@ -61,14 +63,14 @@ pub(crate) struct Baseline {
 pub(crate) struct Counter {
     pub(crate) incarnation: [u8; 16],
     pub(crate) n: u64,
-    renewed: UnixTime,
+    pub(super) renewed: UnixTime,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Mark {
+pub(super) struct Mark {
     generation: [u8; 16],
     incarnation: [u8; 16],
-    n: u64,
+    pub(super) n: u64,
 }
 
 /// What the marks of a session say now.
@@ -101,6 +103,7 @@ pub(crate) struct Revocation {
     /// Orders the bumps of this process, so that queued ones can share one.
     bumps: AtomicU64,
     bumping: tokio::sync::Mutex<Option<(u64, Result<Counter, StoreErrorKind>)>>,
+    repeater: Repeater,
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
@@ -113,11 +116,13 @@ impl Revocation {
         prefix: &str,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let counter_key = Key::of_hash(prefix, MARKS, &sha256_of(&[b"logout-seq", &instance]));
         Self {
+            repeater: Repeater::new(store.clone(), counter_key.clone()),
             store,
             instance,
             prefix: prefix.into(),
-            counter_key: Key::of_hash(prefix, MARKS, &sha256_of(&[b"logout-seq", &instance])),
+            counter_key,
             instance_key: key(prefix, &instance, Target::Instance),
             no_generations: digest([None; 5]),
             clock,
@@ -181,17 +186,41 @@ impl Revocation {
         }
     }
 
-    /// Reads the marks of a session, all at once.
+    /// Reads the marks of a session, all at once, as they are now.
     pub(crate) async fn marks(&self, keys: &MarkKeys) -> Result<Marks, StoreError> {
+        self.read(keys, |key| self.store.load(key), Patience::Some).await
+    }
+
+    /// Reads the marks of a session, all at once, as they are or were a moment ago.
+    pub(crate) async fn marks_cached(
+        &self,
+        keys: &MarkKeys,
+        patience: Patience,
+    ) -> Result<Marks, StoreError> {
+        self.read(keys, |key| self.store.load_cached(key), patience).await
+    }
+
+    async fn read(
+        &self,
+        keys: &MarkKeys,
+        load: impl Fn(&Key) -> StoreFuture<Option<Bytes>>,
+        patience: Patience,
+    ) -> Result<Marks, StoreError> {
         let counter_key = self.shared().then_some(&self.counter_key);
-        let load = |key: Option<&Key>| key.map(|key| self.store.load(key));
+        let load = |key: Option<&Key>| key.map(&load);
         let [a, b, c, d, e] = keys.0.each_ref().map(|key| load(key.as_ref()));
         let loads = [load(counter_key), a, b, c, d, e];
+        if patience == Patience::None && loads.iter().flatten().any(|load| !load.is_ready()) {
+            return std::future::pending().await;
+        }
         let [counter, marks @ ..] = all(loads).await?;
         let incarnation = match (counter_key, counter.flatten()) {
             (Some(key), Some(bytes)) => {
                 let counter = decode::<Counter>(&bytes)?;
-                self.renew(key, &bytes, counter).await;
+                // A look that may be repeated writes nothing; the next one that waits does.
+                if patience == Patience::Some {
+                    self.renew(key, &bytes, counter).await;
+                }
                 Some(counter.incarnation)
             }
             // A store without a counter has lost everything: an incarnation of its own.
@@ -227,6 +256,9 @@ impl Revocation {
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
+                if self.shared() {
+                    self.repeater.look_after(Written { key, value: mark, counter, ttl });
+                }
                 return Ok(());
             }
         }
@@ -268,7 +300,12 @@ impl Revocation {
         Err(unsettled())
     }
 
-    fn key(&self, target: Target<'_>) -> Key {
+    #[cfg(test)]
+    pub(super) const fn counter_key(&self) -> &Key {
+        &self.counter_key
+    }
+
+    pub(super) fn key(&self, target: Target<'_>) -> Key {
         key(&self.prefix, &self.instance, target)
     }
 }
@@ -299,13 +336,13 @@ fn digest(generations: [Option<[u8; 16]>; 5]) -> [u8; 16] {
 /// The purpose of all keys here, and their hash tag.
 const MARKS: &str = "{marks}";
 
-fn encode<T: Serialize>(value: &T) -> Bytes {
+pub(super) fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_allocvec(value).expect("plain fields are encodable").into()
 }
 
 /// Reads a mark or the counter. One that cannot be read is trouble of the store, not a sign-out:
 /// somebody else wrote it.
-fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes)
         .map_err(|error| StoreError::new(StoreErrorKind::Unavailable).with_source(error))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::cache::Opened;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Patience};
 use crate::clock::UnixTime;
 use crate::identity::{Facts, Principal, Standing};
 use crate::secret::random;
@@ -107,7 +107,7 @@ impl Keeper {
         let now = self.clock.now();
         let mut current = opened.clone();
         if let (Some(at), Some(store)) = (&opened.stored, &self.store) {
-            let Some(value) = store.load(&at.key).await? else {
+            let Some(value) = store.load_cached(&at.key).await? else {
                 return Ok(None);
             };
             if value != at.value {
@@ -123,7 +123,7 @@ impl Keeper {
         if over {
             return Ok(None);
         }
-        Ok(self.is_unmarked(&current).await?.then_some(current))
+        Ok(self.is_unmarked(&current, Patience::Some).await?.then_some(current))
     }
 
     /// Says how a session stands that could not be judged; it was for the last time at `looked`.

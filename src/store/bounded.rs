@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Inner, Key, Store, StoreError, StoreErrorKind, StoreFuture};
+use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture};
 
 /// A store whose every answer is ready at once or comes within the time-out.
 ///
@@ -22,7 +22,7 @@ impl BoundedStore {
     }
 
     fn bound<T: Send + 'static>(&self, future: StoreFuture<T>) -> StoreFuture<T> {
-        if matches!(future.0, Inner::Ready(_)) {
+        if future.is_ready() {
             return future;
         }
         let time_out = self.time_out;
@@ -42,6 +42,10 @@ impl Store for BoundedStore {
 
     fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
         self.bound(self.store.load(key))
+    }
+
+    fn load_cached(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+        self.bound(self.store.load_cached(key))
     }
 
     fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {

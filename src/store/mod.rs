@@ -6,6 +6,8 @@
 //! hashes, so that a dump of the store shows nothing and a record cannot be moved to another key.
 
 mod bounded;
+#[cfg(feature = "redis")]
+mod cache;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
@@ -65,6 +67,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Reads a value; an expired one reads as absent. The only call that may be repeated.
     fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>>;
 
+    /// Reads a value as it is now or was a moment ago: what must not wait asks by this.
+    ///
+    /// A store that keeps local copies returns one here, ready at once, if it is at most two
+    /// seconds old and was not changed since by a call over this very store. Others need not write
+    /// it: it is [`Store::load`] then.
+    fn load_cached(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+        self.load(key)
+    }
+
     /// Replaces `old` by `new`, and says whether `old` was there: it never resurrects a removed
     /// value and never overwrites a winner.
     fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool>;
@@ -86,6 +97,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
 
     fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
         (**self).load(key)
+    }
+
+    fn load_cached(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+        (**self).load_cached(key)
     }
 
     fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
@@ -141,6 +156,18 @@ impl Key {
             key.push_str(part);
         }
         Self(key.into())
+    }
+
+    /// Reads back what [`Key::as_str`] gave.
+    #[cfg(feature = "redis")]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok().map(|text| Self(text.into()))
+    }
+
+    /// Tells whether a sign-out lies here: what must survive the server that has acknowledged it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_mark(&self) -> bool {
+        self.0.contains(":{marks}:")
     }
 
     /// Returns the key as text: printable ASCII without white space, if prefix and purpose are.
@@ -248,6 +275,11 @@ impl<T> StoreFuture<T> {
     /// Makes a future that is ready at once and costs no allocation.
     pub const fn ready(result: Result<T, StoreError>) -> Self {
         Self(Inner::Ready(Some(result)))
+    }
+
+    /// Tells whether the answer is there already.
+    pub(crate) const fn is_ready(&self) -> bool {
+        matches!(self.0, Inner::Ready(_))
     }
 
     /// Makes a future that has to wait for something.

@@ -13,7 +13,8 @@ fn a_url_that_cannot_be_used_is_refused_and_not_repeated() {
         "s3cret@localhost:6379",
         "//user:s3cret@localhost",
         "http://user:s3cret@localhost:6379",
-        "redis+sentinel://user:s3cret@localhost/primary",
+        "redis+sentinel://user:s3cret@localhost",
+        "redis+cluster://user:s3cret@localhost/1",
         "redis://user:s3cret@localhost:port",
         "redis://user:s3cret@localhost:99999",
         "redis://user:s3cret@localhost/database",
@@ -71,6 +72,8 @@ fn debug_says_where_the_server_is_and_not_how_to_get_in() {
         ("redis://app:s3cret@redis.internal:6380/3", "redis.internal:6380"),
         ("rediss://app:s3cret@redis.internal", "redis.internal:6379"),
         ("redis+unix:///run/redis.sock?user=app&pass=s3cret", "/run/redis.sock"),
+        ("redis+sentinel://app:s3cret@one,two:5/primary/3", "primary by one:26379,two:5"),
+        ("rediss+cluster://app:s3cret@one,two:5", "one:6379,two:5"),
     ] {
         let store = RedisStore::new(url).unwrap();
         let shown = format!("{store:?} {store:#?} {:?}", RedisStore::builder(url));

@@ -1,43 +1,82 @@
-//! A store in one Redis or Valkey server.
+//! A store in Redis or Valkey: one server, one that sentinels name, or a cluster.
 
+mod builder;
+mod call;
+mod cluster;
+mod connect;
+mod given;
+mod heartbeat;
 mod link;
+mod place;
+mod sentinel;
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{
-    Client, ConnectionAddr, ErrorKind, IntoConnectionInfo as _, RedisError, Script,
-    ServerErrorKind, TlsCertificates, cmd,
-};
+use ::redis::aio::ConnectionLike;
+use ::redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value, from_redis_value};
 use bytes::Bytes;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
+pub use self::builder::RedisStoreBuilder;
+use self::call::Call;
+use self::cluster::Cluster;
+use self::given::Given;
 use self::link::Link;
 use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture};
 use crate::names::InvalidName;
 
-/// A [`Store`] in one Redis (6.2 or newer) or Valkey server: for many pods that share logins,
-/// sessions and sign-outs.
+/// A [`Store`] in Redis (6.2 or newer) or Valkey: for many pods that share logins, sessions and
+/// sign-outs.
+///
+/// | URL | what it leads to |
+/// |---|---|
+/// | `redis://[user[:password]@]host[:port][/database]`, `redis+unix:///path` | one server |
+/// | `redis+sentinel://[user[:password]@]host[:port],…/service[/database]` | whichever server the sentinels call master of that service; a fail-over is followed |
+/// | `redis+cluster://[user[:password]@]host[:port],…` | a cluster; two or three of its servers are enough to find the others |
+/// | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | the same with TLS, to sentinels too |
 ///
 /// | call | command |
 /// |---|---|
 /// | [`insert`](Store::insert) | `SET key value NX PX ttl` |
 /// | [`load`](Store::load) | `GET key` |
+/// | [`load_cached`](Store::load_cached) | nothing, or `CLIENT CACHING YES` and `GET key` |
 /// | [`take`](Store::take) | `GETDEL key` |
-/// | [`swap`](Store::swap), [`remove_if`](Store::remove_if) | `EVALSHA` of two scripts of one line |
+/// | [`swap`](Store::swap), [`remove_if`](Store::remove_if) | `EVALSHA` of two scripts of one line, `EVAL` where the server does not know them |
+/// | a write of a sign-out, where there are replicas | one of those and `WAIT 1 100` |
 ///
-/// All calls share one connection (RESP3), made at the first call and again after it was lost: a
-/// server that is away is asked anew by every call, so that the first call after its return
-/// succeeds. What was sent and not answered is never sent again, but for reads.
+/// All calls to a server share one connection (RESP3), made at the first call and again after it
+/// was lost: a server that is away is asked anew by every call, so that the first call after its
+/// return succeeds. One that swallows what is sent counts as away after two time-outs or one missed
+/// heartbeat (one a second); calls fail at once then, and it is probed five times a second. What
+/// was sent and not answered is never sent again, but for reads.
 ///
-/// A user of the server's access control lists needs
-/// `+get +set +getdel +del +evalsha +script|load` on the keys `<prefix>:*`, and `+select` for
-/// another database than 0. The server must
-/// not evict: with a `maxmemory-policy` other than `noeviction` people are signed out when memory
-/// is short.
+/// # The local cache
+///
+/// What [`load_cached`](Store::load_cached) reads is kept here until the server says that it has
+/// changed (`CLIENT TRACKING ON OPTIN`), so that a request of somebody who is signed in asks
+/// nothing of Redis. An answer is kept only if no change was told of since its question was sent;
+/// an entry is used only if the server has answered a heartbeat within two seconds; a connection
+/// that is lost takes all entries with it. So a change elsewhere holds here as soon as its news
+/// arrives, and two seconds later at most while the server is in reach. The redis crate's own cache
+/// can keep a value that has changed, because it is put there after the news may have passed.
+///
+/// # What the server must allow
+///
+/// A user of its access control lists needs `+get +set +getdel +del +evalsha +eval` on the keys
+/// `<prefix>:*`, and `+select` for another database than 0. With `+client|tracking +client|caching`
+/// there is a local cache, with `+info` a warning of settings that endanger sessions, with `+wait`
+/// (and `+info`) a sign-out waits for a replica. By way of sentinels `+role` is needed too, in a
+/// cluster `+cluster|slots` and, while slots move, `+asking`. `+ping` is asked for and may be refused.
+///
+/// The server must not evict: with a `maxmemory-policy` other than `noeviction` people are signed
+/// out when memory is short, and a warning is logged.
+///
+/// # What a fail-over can lose
+///
+/// Redis acknowledges a write before its replicas have it. Sign-outs wait up to 100 ms for one
+/// replica and are written again for a minute after; a login or a session whose write was lost
+/// starts over at its next request.
 ///
 /// # Security
 ///
@@ -64,13 +103,10 @@ use crate::names::InvalidName;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct RedisStore(Arc<Link>);
+pub struct RedisStore(Arc<Way>);
 
 impl RedisStore {
-    /// Takes a store at `redis://[user[:password]@]host[:port][/database]`, at `rediss://…` with
-    /// TLS, or at `redis+unix:///path`.
-    ///
-    /// Nothing is connected yet.
+    /// Takes a store at a URL of one of the forms above. Nothing is connected yet.
     ///
     /// # Errors
     ///
@@ -81,193 +117,161 @@ impl RedisStore {
 
     /// Begins to set up a store with more than a URL.
     pub fn builder(url: &str) -> RedisStoreBuilder {
-        RedisStoreBuilder {
-            url: url.to_owned(),
-            ca: None,
-            time_outs: link::TimeOuts {
-                connect: Duration::from_secs(1),
-                response: Duration::from_millis(900),
-            },
-        }
+        RedisStoreBuilder::new(url)
+    }
+
+    /// Takes a connection of the redis crate that the application has already: its
+    /// `ConnectionManager`, `MultiplexedConnection` or `ClusterConnection`.
+    ///
+    /// That connection's own rules hold: how it finds a server again, and how long it waits for it;
+    /// the layer gives up after [`Builder::store_timeout`](crate::Builder::store_timeout). Nothing
+    /// is cached here, because such a connection cannot say when it was replaced by another one, so
+    /// that every request asks Redis once or twice; and sign-outs are not waited for at replicas.
+    /// It must speak to the database itself, not to one of its replicas.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tower_pkce_auth::RedisStore;
+    ///
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = redis::Client::open("redis://redis.internal")?;
+    /// let store = RedisStore::over(client.get_multiplexed_async_connection().await?);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn over(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Way::Given(Arc::new(connection))))
     }
 }
 
 impl fmt::Debug for RedisStore {
     /// Prints where the server is, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("server", &self.0.server()).finish()
-    }
-}
-
-/// Sets up a [`RedisStore`].
-///
-/// # Examples
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use tower_pkce_auth::RedisStore;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = RedisStore::builder("rediss://auth:password@redis.internal/3")
-///     .ca_pem(&std::fs::read("/etc/redis/ca.pem")?)
-///     .response_timeout(Duration::from_millis(500))
-///     .build()?;
-/// # Ok(()) }
-/// ```
-#[must_use]
-pub struct RedisStoreBuilder {
-    url: String,
-    ca: Option<Vec<u8>>,
-    time_outs: link::TimeOuts,
-}
-
-impl RedisStoreBuilder {
-    /// Trusts the certificate authorities of a PEM file for `rediss://`, and no others. The web's
-    /// are trusted otherwise.
-    pub fn ca_pem(mut self, pem: &[u8]) -> Self {
-        self.ca = Some(pem.to_vec());
-        self
-    }
-
-    /// Gives up on a command after this time (default 900 ms); after two such in a row the
-    /// connection is made anew.
-    ///
-    /// Keep it below the layer's own limit ([`Builder::store_timeout`](crate::Builder::store_timeout),
-    /// 1 s): a call that the layer gives up first does not tell that the link swallows commands.
-    pub const fn response_timeout(mut self, time_out: Duration) -> Self {
-        self.time_outs.response = time_out;
-        self
-    }
-
-    /// Gives up on a connection that is not made after this time (default 1 s).
-    pub const fn connect_timeout(mut self, time_out: Duration) -> Self {
-        self.time_outs.connect = time_out;
-        self
-    }
-
-    /// Makes the store; nothing is connected yet.
-    ///
-    /// For `rediss://` in a process without a default rustls provider, the one of aws-lc-rs becomes
-    /// it: the redis crate takes none as an argument.
-    ///
-    /// # Errors
-    ///
-    /// If the URL or the certificates cannot be used. The message does not repeat the URL, which
-    /// may hold a password.
-    pub fn build(self) -> Result<RedisStore, InvalidName> {
-        let bad = |why| InvalidName::new("Redis URL", why, "");
-        let info = self.url.as_str().into_connection_info().map_err(|_| {
-            bad("redis://[user[:password]@]host[:port][/database], rediss:// or redis+unix:///path")
-        })?;
-        match info.addr() {
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(bad("a server whose certificate is not checked is not supported"));
-            }
-            ConnectionAddr::TcpTls { .. } => install_crypto_provider(),
-            _ if self.ca.is_some() => {
-                return Err(bad("a certificate authority is given, but the URL is not rediss://"));
-            }
-            _ => {}
-        }
-        if self.time_outs.response.is_zero() || self.time_outs.connect.is_zero() {
-            return Err(bad("a time-out of zero lets no call succeed"));
-        }
-        if let Some(pem) = &self.ca {
-            let mut found = CertificateDer::pem_slice_iter(pem).peekable();
-            if found.peek().is_none() || found.any(|certificate| certificate.is_err()) {
-                return Err(InvalidName::new("Redis CA file", "no PEM certificate", ""));
-            }
-        }
-        if info.redis_settings().db() < 0 {
-            return Err(bad("databases are numbered from 0"));
-        }
-        let server = info.addr().to_string();
-        let info = link::tuned(info);
-        let client = match self.ca {
-            None => Client::open(info),
-            Some(pem) => Client::build_with_tls(
-                info,
-                TlsCertificates { client_tls: None, root_cert: Some(pem) },
-            ),
+        let server = match &*self.0 {
+            Way::Cluster(cluster) => cluster.server(),
+            Way::Given(_) => "a connection of the application",
+            Way::One { link, .. } => link.server(),
         };
-        let client = client
-            .map_err(|_| InvalidName::new("Redis CA file", "a certificate cannot be used", ""))?;
-        Ok(RedisStore(Arc::new(Link::new(client, server, self.time_outs))))
+        f.debug_struct("RedisStore").field("server", &server).finish()
     }
 }
 
-impl fmt::Debug for RedisStoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreBuilder").finish_non_exhaustive()
+/// By which way servers are reached.
+enum Way {
+    Cluster(Arc<Cluster>),
+    Given(Arc<dyn Given>),
+    One {
+        link: Link,
+        /// For calls that may hold up those behind them.
+        beside: Link,
+    },
+}
+
+impl Way {
+    /// Returns what is known of a key without asking.
+    fn known(&self, key: &Key) -> Option<Option<Bytes>> {
+        match self {
+            Self::Cluster(cluster) => cluster.known(key),
+            Self::Given(_) => None,
+            Self::One { link, .. } => link.known(key),
+        }
+    }
+
+    /// Forgets what is known of a key that is being changed here.
+    fn forget(&self, key: &Key) {
+        match self {
+            Self::Cluster(cluster) => cluster.forget(key),
+            Self::Given(_) => {}
+            Self::One { link, .. } => link.forget(key),
+        }
+    }
+
+    async fn run(&self, call: Call) -> Result<Value, RedisError> {
+        match self {
+            Self::Cluster(cluster) => cluster.run(&call).await,
+            Self::Given(given) => given.run(call).await,
+            Self::One { beside, .. } if call.is_patient() => beside.run(&call, false).await,
+            Self::One { link, .. } => link.run(&call, false).await,
+        }
+    }
+
+    /// Tells whether a sign-out is to be waited for at a replica.
+    fn is_replicated(&self) -> bool {
+        match self {
+            Self::Cluster(_) => true,
+            Self::Given(_) => false,
+            Self::One { link, .. } => link.is_replicated(),
+        }
     }
 }
 
-/// The redis crate builds its TLS configuration with the process's default provider and panics
-/// where there is none, or two.
-fn install_crypto_provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else may have been quicker; theirs will do.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+/// A sign-out that only the master knows is lost with it: so long is waited for a replica.
+const REPLICATION: Duration = Duration::from_millis(100);
+
+impl RedisStore {
+    /// Changes something, once, and forgets what was known of it: before the change is sent, so
+    /// that nothing older is read here afterwards, and once it is answered.
+    fn change<T: FromRedisValue + Send + 'static>(&self, call: Call) -> StoreFuture<T> {
+        let way = self.0.clone();
+        StoreFuture::new(async move {
+            let key = call.key().clone();
+            way.forget(&key);
+            let call = if key.is_mark() && way.is_replicated() {
+                call.replicated(REPLICATION)
+            } else {
+                call
+            };
+            let answer = way.run(call).await;
+            way.forget(&key);
+            read(answer)
+        })
+    }
+
+    fn ask(&self, call: Call) -> StoreFuture<Option<Bytes>> {
+        let way = self.0.clone();
+        StoreFuture::new(async move {
+            let value: Option<Vec<u8>> = read(way.run(call).await)?;
+            Ok(value.map(Bytes::from))
+        })
     }
 }
-
-static SWAP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GET', KEYS[1]) == ARGV[1] then \
-         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1 end return 0",
-    )
-});
-
-static REMOVE_IF: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
-         return 0",
-    )
-});
 
 impl Store for RedisStore {
     fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool> {
-        let mut command = cmd("SET");
-        command.arg(key.as_bytes()).arg(&value[..]).arg("NX").arg("PX").arg(milliseconds(ttl));
-        self.ask(move |mut link| async move {
+        let inserted = self.change(Call::insert(key, value, ttl));
+        StoreFuture::new(async move {
             // `OK`, or nothing.
-            let done: Option<String> = command.query_async(&mut link).await?;
+            let done: Option<String> = inserted.await?;
             Ok(done.is_some())
         })
     }
 
     fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        let mut command = cmd("GET");
-        command.arg(key.as_bytes());
-        let link = self.0.clone();
-        StoreFuture::new(async move {
-            let command = &command;
-            let ask =
-                async move |mut link: MultiplexedConnection| command.query_async(&mut link).await;
-            link.run_again(ask).await.map_err(store_error)
-        })
+        self.ask(Call::load(key))
+    }
+
+    fn load_cached(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+        match self.0.known(key) {
+            Some(value) => StoreFuture::ready(Ok(value)),
+            None => self.ask(Call::load(key).tracked()),
+        }
     }
 
     fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
-        let (key, old) = (key.clone(), old.clone());
-        self.ask(move |mut link| async move {
-            let mut call = SWAP.key(key.as_bytes());
-            call.arg(&old[..]).arg(&new[..]).arg(milliseconds(ttl));
-            call.invoke_async(&mut link).await
-        })
+        self.change(Call::swap(key, old.clone(), new, ttl))
     }
 
     fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        let mut command = cmd("GETDEL");
-        command.arg(key.as_bytes());
-        self.ask(move |mut link| async move { command.query_async(&mut link).await })
+        let taken = self.change(Call::take(key));
+        StoreFuture::new(async move {
+            let value: Option<Vec<u8>> = taken.await?;
+            Ok(value.map(Bytes::from))
+        })
     }
 
     fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
-        let (key, old) = (key.clone(), old.clone());
-        self.ask(move |mut link| async move {
-            REMOVE_IF.key(key.as_bytes()).arg(&old[..]).invoke_async(&mut link).await
-        })
+        self.change(Call::remove_if(key, old.clone()))
     }
 
     fn shared(&self) -> bool {
@@ -275,23 +279,9 @@ impl Store for RedisStore {
     }
 }
 
-impl RedisStore {
-    /// Sends something once.
-    fn ask<T: Send + 'static, F>(
-        &self,
-        ask: impl FnOnce(MultiplexedConnection) -> F + Send + 'static,
-    ) -> StoreFuture<T>
-    where
-        F: Future<Output = Result<T, RedisError>> + Send + 'static,
-    {
-        let link = self.0.clone();
-        StoreFuture::new(async move { link.run(ask).await.map_err(store_error) })
-    }
-}
-
-/// A time to live as Redis takes it; zero would be refused.
-fn milliseconds(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+fn read<T: FromRedisValue>(answer: Result<Value, RedisError>) -> Result<T, StoreError> {
+    let value = answer.map_err(store_error)?;
+    from_redis_value(value).map_err(|error| store_error(error.into()))
 }
 
 fn store_error(error: RedisError) -> StoreError {

@@ -1,0 +1,82 @@
+//! Listens to a connection for as long as it is used: whether the server still answers, whether it
+//! is still the right one, and what of its settings endangers sessions.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{ErrorKind, RedisError, ServerErrorKind, cmd};
+
+use super::is_link_lost;
+use super::link::{Shared, Trouble};
+use crate::clock::{Clock as _, SystemClock};
+
+/// The pause between two beats.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The server's settings are looked at with every so manieth beat.
+const LOOK: u32 = 15;
+
+/// Beats until the connection is given up.
+pub(super) async fn run(
+    shared: Weak<Shared>,
+    generation: u64,
+    mut connection: MultiplexedConnection,
+) {
+    let mut warned = false;
+    for beat in 0_u32.. {
+        let sent = SystemClock.monotonic();
+        let answer: Result<::redis::Value, RedisError> =
+            cmd("PING").query_async(&mut connection).await;
+        // Not held while this sleeps: a store that nobody has any more must end.
+        let Some(shared) = shared.upgrade() else { return };
+        let trouble = match &answer {
+            Err(error) if error.is_timeout() => Some(Trouble::Silent),
+            Err(error) if is_link_lost(error) => Some(Trouble::Lost),
+            // A refusal is an answer.
+            Ok(_) | Err(_) => None,
+        };
+        if let Some(trouble) = trouble {
+            return shared.give_up(generation, trouble);
+        }
+        // One that reads its data from disk has others by and by, and does not tell of them.
+        let loading = matches!(&answer, Err(error)
+            if error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading));
+        if !loading && !shared.heard(generation, sent) {
+            return;
+        }
+        if beat % LOOK == 0 {
+            warned = look(&shared, &mut connection, warned).await;
+        }
+        if !shared.address().is_current().await {
+            tracing::warn!(server = %shared.address().name(), "another server is master now");
+            return shared.give_up(generation, Trouble::Lost);
+        }
+        drop(shared);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Looks at what the server says of itself. Who may not ask goes without.
+async fn look(shared: &Shared, connection: &mut MultiplexedConnection, warned: bool) -> bool {
+    let Ok(info) = cmd("INFO").query_async::<String>(connection).await else { return warned };
+    let fields = || info.lines().filter_map(|line| line.trim_end().split_once(':'));
+    let field = |name: &str| fields().find(|(found, _)| *found == name).map(|(_, value)| value);
+    if let Some(replicas) = field("connected_slaves").and_then(|text| text.parse::<u32>().ok()) {
+        shared.set_replicated(replicas > 0);
+    }
+    match field("maxmemory_policy") {
+        Some(policy) if policy != "noeviction" => {
+            if !warned {
+                let server = shared.address().name();
+                tracing::warn!(
+                    %server,
+                    policy,
+                    "Redis may evict sessions and sign-outs when memory is short: set \
+                     maxmemory-policy to noeviction"
+                );
+            }
+            true
+        }
+        _ => warned,
+    }
+}

@@ -1,0 +1,174 @@
+//! Who is master, by the word of the sentinels.
+//!
+//! All of them are asked, each over a connection that is kept, and the newest word counts: a
+//! sentinel that was cut off from the others goes on naming the old master, but with a smaller
+//! epoch. The redis crate follows no fail-over: its sentinel client names a master once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Client, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError, Value, cmd};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::connect::{Access, TimeOuts, text};
+
+/// The others are waited for so long after the first sentinel has answered.
+const OTHERS: Duration = Duration::from_millis(100);
+
+/// The sentinels of one master, and how its server is reached.
+pub(super) struct Sentinel {
+    name: String,
+    service: String,
+    sentinels: Vec<Arc<Guard>>,
+    servers: Access,
+    /// Where the master was when it was asked for last.
+    last: Mutex<Option<Master>>,
+}
+
+/// One sentinel.
+struct Guard {
+    client: Client,
+    time_outs: TimeOuts,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Master {
+    host: String,
+    port: u16,
+    epoch: u64,
+}
+
+impl Sentinel {
+    pub(super) fn new(
+        service: String,
+        sentinels: &[ConnectionAddr],
+        access: &Access,
+        servers: Access,
+    ) -> Result<Self, RedisError> {
+        let places: Vec<_> = sentinels.iter().map(ToString::to_string).collect();
+        let guard = |addr: &ConnectionAddr| {
+            let client = access.client(addr.clone())?;
+            let time_outs = access.time_outs;
+            Ok(Arc::new(Guard { client, time_outs, connection: Mutex::default() }))
+        };
+        Ok(Self {
+            name: format!("{service} by {}", places.join(",")),
+            service,
+            sentinels: sentinels.iter().map(guard).collect::<Result<_, RedisError>>()?,
+            servers,
+            last: Mutex::default(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns how to reach the master.
+    pub(super) async fn find(&self) -> Result<Client, RedisError> {
+        let master = self.ask().await?;
+        let client = self.servers.client(self.servers.at(&master.host, master.port))?;
+        *self.last() = Some(master);
+        Ok(client)
+    }
+
+    /// Tells whether the master is where it was; if nobody can tell, it is.
+    pub(super) async fn is_current(&self) -> bool {
+        match self.ask().await {
+            Ok(now) => self.last().as_ref().is_none_or(|last| {
+                // Older news than what is known is no news.
+                now.epoch < last.epoch || (&now.host, now.port) == (&last.host, last.port)
+            }),
+            Err(_) => true,
+        }
+    }
+
+    /// Asks every sentinel; the word of the highest epoch counts.
+    async fn ask(&self) -> Result<Master, RedisError> {
+        let mut asked = JoinSet::new();
+        for guard in &self.sentinels {
+            let (guard, service) = (guard.clone(), self.service.clone());
+            asked.spawn(async move { guard.ask(&service).await });
+        }
+        let mut newest: Option<Master> = None;
+        let mut error = None;
+        loop {
+            let next = match newest {
+                None => asked.join_next().await,
+                Some(_) => timeout(OTHERS, asked.join_next()).await.unwrap_or_default(),
+            };
+            match next {
+                None => break,
+                Some(Ok(Ok(master))) => {
+                    if newest.as_ref().is_none_or(|newest| newest.epoch < master.epoch) {
+                        newest = Some(master);
+                    }
+                }
+                Some(Ok(Err(failed))) => error = Some(failed),
+                Some(Err(_)) => {}
+            }
+        }
+        newest.ok_or_else(|| {
+            error.unwrap_or_else(|| (ErrorKind::Io, "no sentinel knows the master").into())
+        })
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Master>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guard {
+    async fn ask(&self, service: &str) -> Result<Master, RedisError> {
+        let kept = self.connection().clone();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => {
+                let config = self.time_outs.config();
+                let made = self.client.get_multiplexed_async_connection_with_config(&config);
+                let made = made.await?;
+                *self.connection() = Some(made.clone());
+                made
+            }
+        };
+        let mut command = cmd("SENTINEL");
+        command.arg("MASTER").arg(service);
+        let answer = command.query_async::<Value>(&mut connection).await;
+        if answer.as_ref().is_err_and(|error| !matches!(error.kind(), ErrorKind::Server(_))) {
+            *self.connection() = None;
+        }
+        read(&answer?).ok_or_else(|| (ErrorKind::Io, "a sentinel names no master").into())
+    }
+
+    fn connection(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the answer to `SENTINEL MASTER`: a map in RESP3, a flat list in RESP2.
+fn read(answer: &Value) -> Option<Master> {
+    let field = |name: &str| match answer {
+        Value::Map(entries) => entries
+            .iter()
+            .find(|(key, _)| text(key) == Some(name))
+            .and_then(|(_, value)| text(value)),
+        Value::Array(flat) => flat
+            .chunks_exact(2)
+            .find(|pair| text(&pair[0]) == Some(name))
+            .and_then(|pair| text(&pair[1])),
+        _ => None,
+    };
+    Some(Master {
+        host: field("ip")?.to_owned(),
+        port: field("port")?.parse().ok()?,
+        epoch: field("config-epoch")?.parse().ok()?,
+    })
+}
+
+/// What a sentinel is told of who asks: databases are the servers' own.
+pub(super) fn without_database(settings: RedisConnectionInfo) -> RedisConnectionInfo {
+    settings.set_db(0)
+}
