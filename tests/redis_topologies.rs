@@ -198,6 +198,40 @@ async fn a_fail_over_of_a_cluster_is_followed() {
     follows(Shape::Cluster).await;
 }
 
+/// A sign-out is on a replica before it is acknowledged; a replica that hangs holds up one of them,
+/// and not those behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_sign_out_waits_for_a_replica_that_keeps_up() {
+    let topology = start(Shape::Sentinel).await;
+    let store = store(&topology.url());
+    let mark = || Key::new("suite", "{marks}", key().as_str().as_bytes());
+    store.load(&mark()).await.unwrap();
+    // The heartbeat has looked whether there is a replica.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let replica = 1 - blocking(|| topology.master_of("x")).unwrap();
+    for round in 0..100 {
+        let mark = mark();
+        assert!(store.insert(&mark, text("1"), LONG).await.unwrap());
+        let there = topology.node(replica).ask(&["GET", mark.as_str()]).unwrap();
+        assert_eq!(there.text(), "1", "{round}: acknowledged and not on the replica");
+    }
+    topology.hang(replica).unwrap();
+    let begun = Instant::now();
+    assert!(store.insert(&mark(), text("1"), LONG).await.unwrap());
+    let first = begun.elapsed();
+    for _ in 0..100 {
+        assert!(store.insert(&mark(), text("1"), LONG).await.unwrap());
+    }
+    println!(
+        "replica hangs: the first sign-out waits {first:?}, a hundred more {:?}",
+        begun.elapsed()
+    );
+    assert!(first >= Duration::from_millis(90), "{first:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "they do not wait one after the other");
+    topology.resume(replica).unwrap();
+}
+
 /// The other masters of a cluster go on while one is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server; scripts/test runs it"]
