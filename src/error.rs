@@ -54,6 +54,8 @@ pub enum ErrorKind {
     IssuerMismatch,
     /// The login took so long, or was finished already, that it cannot be completed.
     LoginExpired,
+    /// The logout token was refused; the detail names the check.
+    LogoutToken,
     /// The method is not one this endpoint serves.
     MethodNotAllowed,
     /// Somebody is signed in whom the access rules do not let in.
@@ -110,6 +112,7 @@ impl ErrorKind {
             Self::Internal => ("internal", Inside, StatusCode::INTERNAL_SERVER_ERROR),
             Self::IssuerMismatch => ("issuer_mismatch", Visitor, StatusCode::BAD_REQUEST),
             Self::LoginExpired => ("login_expired", Visitor, StatusCode::BAD_REQUEST),
+            Self::LogoutToken => ("logout_token", Visitor, StatusCode::BAD_REQUEST),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", Visitor, StatusCode::METHOD_NOT_ALLOWED)
             }

@@ -55,6 +55,7 @@ pub use self::axum::NotBehindLayer;
 pub use self::builder::{BuildError, Builder};
 pub use self::clock::{Clock, SystemClock, UnixTime};
 pub use self::error::{AuthError, Blame, ErrorKind};
+pub use self::flow::admin::{PersonSession, SessionAdmin};
 pub use self::future::ResponseFuture;
 pub use self::guard::{GuardFuture, Guarded, SessionGuard, SessionGuardLayer};
 pub use self::identity::{Identity, SessionEnded};

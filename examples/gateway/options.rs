@@ -149,6 +149,16 @@ pub struct Options {
     )]
     pub pending: Option<PendingPlace>,
 
+    /// Let the provider end sessions by a frame in browsers too; needs redis
+    #[arg(long, env = "GATEWAY_FRONTCHANNEL_LOGOUT", help_heading = "Sessions")]
+    #[arg(action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub frontchannel_logout: bool,
+
+    /// Take logout tokens without exp, of providers of an early draft
+    #[arg(long, env = "GATEWAY_LOGOUT_TOKEN_WITHOUT_EXP", help_heading = "Sessions")]
+    #[arg(action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub logout_token_without_exp: bool,
+
     /// Keys that seal cookies: base64 of 32 bytes a line, newest first
     #[arg(long, env = "GATEWAY_COOKIE_KEY_FILE", value_name = "FILE", help_heading = "Sessions")]
     pub cookie_key_file: Option<PathBuf>,
@@ -306,7 +316,9 @@ nor --allow-group, everybody whom the issuer signs in is let in.
 The upstream gets x-auth-request-user, x-auth-request-email (verified addresses only) and
 x-auth-request-groups; nobody else can send them. What is neither a letter, a digit nor a plain sign
 is percent-encoded in them. Register <public url>/auth/callback as redirect URI at the provider, and
-<public url>/auth/signed-out as post-logout redirect URI.
+<public url>/auth/signed-out as post-logout redirect URI. With Redis, register
+<public url>/auth/backchannel-logout as back-channel logout URI too, or the same path at the address
+of a gateway, under whatever host the provider reaches it.
 
 Example:
   gateway --new-key > cookie.keys

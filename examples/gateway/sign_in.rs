@@ -26,6 +26,8 @@ pub fn layer(
         .userinfo(Userinfo::Optional)
         .health(true)
         .forward_authorization(options.pass_authorization)
+        .frontchannel_logout(options.frontchannel_logout)
+        .logout_token_without_exp(options.logout_token_without_exp)
         .client_auth(match options.client_auth {
             ClientAuthentication::Basic => ClientAuth::Basic,
             ClientAuthentication::None => ClientAuth::None,

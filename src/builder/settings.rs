@@ -382,3 +382,67 @@ impl<R> Builder<R> {
         self
     }
 }
+
+/// How the provider ends sessions.
+impl<R> Builder<R> {
+    /// Serves `<prefix>/backchannel-logout`, where the provider itself reports that somebody signed
+    /// out (OpenID Connect Back-Channel Logout 1.0). Default: on with a shared store, else off.
+    ///
+    /// Register `<public URL><prefix>/backchannel-logout` as `backchannel_logout_uri` at the
+    /// provider, or the address of a pod if the provider does not reach the public one: `Host` is
+    /// not looked at. A logout reaches every pod that shares the store. A token that comes twice is
+    /// answered as the first time and does nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let refused = PkceAuthLayer::builder(
+    ///     "https://login.example".parse()?,
+    ///     ClientId::new("app"),
+    ///     "http://localhost:8080".parse()?,
+    /// )
+    /// .public_client()
+    /// .backchannel_logout(true)
+    /// .build()
+    /// .unwrap_err();
+    /// assert!(refused.problems()[0].contains("needs a shared store"));
+    /// # Ok(()) }
+    /// ```
+    pub const fn backchannel_logout(mut self, on: bool) -> Self {
+        self.config.backchannel_logout = Some(on);
+        self
+    }
+
+    /// Serves `<prefix>/frontchannel-logout`, which the provider has browsers load in a frame when
+    /// somebody signs out (OpenID Connect Front-Channel Logout 1.0). Default: off.
+    ///
+    /// Register it as `frontchannel_logout_uri`, with `frontchannel_logout_session_required`. It
+    /// needs a shared store: browsers send no cookies in such a frame.
+    ///
+    /// # Security
+    ///
+    /// Nothing is signed here: whoever knows the `sid` of somebody's session at the provider can end
+    /// it. Turn it on only where the provider's `sid` cannot be guessed, and use the back channel
+    /// where the provider can.
+    pub const fn frontchannel_logout(mut self, on: bool) -> Self {
+        self.config.frontchannel_logout = on;
+        self
+    }
+
+    /// Takes only logout tokens whose header says `logout+jwt`. Default: those that say `JWT` or
+    /// nothing too, as older providers send them.
+    pub const fn logout_token_type_required(mut self, on: bool) -> Self {
+        self.config.logout_type_required = on;
+        self
+    }
+
+    /// Takes logout tokens without an expiry, as providers of an early draft send them (Glewlwyd);
+    /// they count for two minutes from when they were made. Default: off.
+    pub const fn logout_token_without_exp(mut self, on: bool) -> Self {
+        self.config.logout_without_exp = on;
+        self
+    }
+}

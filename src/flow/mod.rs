@@ -4,8 +4,12 @@
 //! be undone (taking a login, spending a code, ending a session) runs in a task of its own, so that
 //! a client that goes away leaves nothing half done.
 
+pub(crate) mod admin;
+pub(crate) mod backchannel;
 pub(crate) mod callback;
 pub(crate) mod deny;
+mod endings;
+pub(crate) mod frontchannel;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod params;
@@ -53,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) csrf_header: Option<HeaderName>,
     /// Sign-outs that wait for the store.
     pub(crate) endings: AtomicUsize,
+    /// How often a logout without a signature may still be believed.
+    pub(crate) unsigned: frontchannel::Allowance,
 }
 
 impl Core {
@@ -160,7 +166,9 @@ pub(crate) async fn serve(
     form: Option<Form>,
 ) -> Answer {
     match endpoint {
+        Endpoint::BackchannelLogout => backchannel::logout(&core, &parts, form).await,
         Endpoint::Callback => callback::callback(&core, &parts, form).await,
+        Endpoint::FrontchannelLogout => frontchannel::logout(&core, &parts).await,
         Endpoint::HealthLive => status::health(&core, &parts, "live"),
         Endpoint::HealthReady => status::health(&core, &parts, "ready"),
         Endpoint::Login => login::login(&core, &parts).await,
@@ -181,7 +189,12 @@ pub(crate) enum Form {
 
 /// Tells whether an endpoint takes the body of this request as a form.
 pub(crate) fn takes_form(core: &Core, endpoint: Endpoint, method: &Method) -> bool {
-    endpoint == Endpoint::Callback && method == Method::POST && core.provider.settings().form_post
+    method == Method::POST
+        && match endpoint {
+            Endpoint::BackchannelLogout => true,
+            Endpoint::Callback => core.provider.settings().form_post,
+            _ => false,
+        }
 }
 
 /// Runs a step that must not stop half-way, and waits for it.
