@@ -11,3 +11,6 @@ pub mod operation {}
 
 #[doc = include_str!("docs/gateway.md")]
 pub mod gateway {}
+
+#[doc = include_str!("docs/own_store.md")]
+pub mod own_store {}
