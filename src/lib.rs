@@ -11,6 +11,7 @@ mod secret;
 // Floor 1: mechanism.
 mod cookies;
 mod headers;
+mod limit;
 mod paths;
 mod return_to;
 mod seal;
@@ -58,6 +59,7 @@ pub use self::future::ResponseFuture;
 pub use self::guard::{GuardFuture, Guarded, SessionGuard, SessionGuardLayer};
 pub use self::identity::{Identity, SessionEnded};
 pub use self::layer::PkceAuthLayer;
+pub use self::limit::ClientAddress;
 pub use self::names::{ClientId, InvalidName, Issuer, PublicUrl};
 pub use self::oidc::client_auth::ClientAuth;
 pub use self::oidc::http::{HttpClient, HttpError, HttpFuture};
