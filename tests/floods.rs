@@ -4,6 +4,8 @@
 
 #[path = "floods/flood.rs"]
 mod flood;
+#[path = "floods/gateway.rs"]
+mod gateway;
 #[path = "support/pods.rs"]
 mod pods;
 #[path = "real/servers.rs"]
