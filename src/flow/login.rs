@@ -77,7 +77,8 @@ pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
     }
 }
 
-/// Counts a start for its client, if who that is was said.
+/// Counts a start for its client, if who that is was said. Whatever a start costs, in the store or
+/// at the provider, comes after this.
 fn admit(core: &Core, parts: &Parts) -> Result<(), Duration> {
     match (&core.client_limit, parts.extensions.get::<ClientAddress>()) {
         (Some(limit), Some(client)) => limit.take(*client),
