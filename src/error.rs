@@ -76,6 +76,8 @@ pub enum ErrorKind {
     StoreUnavailable,
     /// The token endpoint refused the code, or its answer is not a token response.
     TokenEndpoint,
+    /// The client starts more logins than one may.
+    TooManyLogins,
     /// The userinfo endpoint failed, or spoke of another person.
     Userinfo,
 }
@@ -127,6 +129,7 @@ impl ErrorKind {
             Self::StateMalformed => ("state_malformed", Visitor, StatusCode::BAD_REQUEST),
             Self::StoreUnavailable => ("store_unavailable", Store, StatusCode::SERVICE_UNAVAILABLE),
             Self::TokenEndpoint => ("token_endpoint", Provider, StatusCode::BAD_GATEWAY),
+            Self::TooManyLogins => ("too_many_logins", Visitor, StatusCode::TOO_MANY_REQUESTS),
             Self::Userinfo => ("userinfo", Provider, StatusCode::BAD_GATEWAY),
         }
     }

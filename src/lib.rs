@@ -12,6 +12,7 @@ mod secret;
 // Floor 1: mechanism.
 mod cookies;
 mod headers;
+mod limit;
 mod paths;
 mod return_to;
 mod seal;
@@ -60,6 +61,7 @@ pub use self::future::ResponseFuture;
 pub use self::guard::{GuardFuture, Guarded, SessionGuard, SessionGuardLayer};
 pub use self::identity::{Identity, SessionEnded};
 pub use self::layer::PkceAuthLayer;
+pub use self::limit::ClientAddress;
 pub use self::names::{ClientId, InvalidName, Issuer, PublicUrl};
 pub use self::oidc::client_auth::ClientAuth;
 pub use self::oidc::http::{HttpClient, HttpError, HttpFuture};

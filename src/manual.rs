@@ -14,3 +14,6 @@ pub mod redis {}
 
 #[doc = include_str!("docs/gateway.md")]
 pub mod gateway {}
+
+#[doc = include_str!("docs/own_store.md")]
+pub mod own_store {}

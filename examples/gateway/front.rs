@@ -54,6 +54,9 @@ impl Front {
         let mut response = match judged {
             Ok(()) if self.runs.are_ending() && asks_whether_ready(&request) => draining(),
             Ok(()) => {
+                if let Some(counted) = client.counted() {
+                    request.extensions_mut().insert(counted);
+                }
                 request.extensions_mut().insert(client);
                 self.inner.oneshot(request).await?
             }

@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, env = "GATEWAY_PUBLIC_URL", value_name = "URL", help_heading = "Where")]
     pub public_url: Option<String>,
 
-    /// Proxy whose X-Forwarded-For is believed, for the log only (repeatable)
+    /// Proxy whose X-Forwarded-For is believed, for log and limits (repeatable)
     #[arg(long, env = "GATEWAY_TRUSTED_PROXY", value_name = "CIDR", help_heading = "Where")]
     pub trusted_proxy: Vec<String>,
 
@@ -180,6 +180,11 @@ pub struct Options {
     #[arg(long, env = "GATEWAY_LOGIN_TTL", value_name = "SECONDS", help_heading = "Sessions")]
     pub login_ttl: Option<u64>,
 
+    /// Logins one client address may start in a minute, or off
+    #[arg(long, env = "GATEWAY_CLIENT_LIMIT", value_name = "NUMBER|off", default_value = "1000")]
+    #[arg(help_heading = "Sessions", value_parser = PerMinute::parse)]
+    pub client_limit: PerMinute,
+
     /// 504 if the upstream is silent for so long before it answers
     #[arg(long, env = "GATEWAY_UPSTREAM_TIMEOUT", value_name = "SECONDS", default_value = "300")]
     #[arg(help_heading = "Running", value_parser = clap::value_parser!(u32).range(1..))]
@@ -224,6 +229,20 @@ pub enum SessionPlace {
 pub enum PendingPlace {
     Sealed,
     Store,
+}
+
+/// How many logins a client may start in a minute, if there is a limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PerMinute(pub Option<u32>);
+
+impl PerMinute {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "off" => Ok(Self(None)),
+            Ok(number) if number > 0 => Ok(Self(Some(number))),
+            _ => Err("a number from 1 on, or off".to_owned()),
+        }
+    }
 }
 
 /// The value of `--store`. It may hold a password and does not print.
@@ -354,6 +373,17 @@ mod tests {
             let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
             assert!(line.contains(&text), "--{long} is not said in one line: {line}");
         }
+    }
+
+    #[test]
+    fn a_client_limit_is_a_number_or_off() {
+        for (given, expected) in
+            [("1", Ok(Some(1))), ("off", Ok(None)), ("0", Err(())), ("-1", Err(())), ("", Err(()))]
+        {
+            let parsed = PerMinute::parse(given).map(|limit| limit.0).map_err(drop);
+            assert_eq!(parsed, expected, "{given}");
+        }
+        assert_eq!(Options::parse_from(["gateway", "--new-key"]).client_limit.0, Some(1000));
     }
 
     #[test]

@@ -69,6 +69,10 @@ pub fn layer(
     }
     builder = store(builder, options, ca, problems);
     builder = lifetimes(builder, options);
+    builder = match options.client_limit.0 {
+        Some(per_minute) => builder.client_limit(per_minute),
+        None => builder.no_client_limit(),
+    };
     match builder.build() {
         Ok(layer) => Some(layer),
         Err(error) => {

@@ -9,6 +9,7 @@ use crate::cookies::Cookies;
 use crate::flow::Core;
 use crate::flow::frontchannel::Allowance;
 use crate::layer::PkceAuthLayer;
+use crate::limit::ClientLimit;
 use crate::names::is_loopback;
 use crate::oidc::http::{HttpClient, Outbound};
 use crate::oidc::keys::SigningAlgorithm;
@@ -195,6 +196,7 @@ impl Config {
             own_paths,
             ttl: self.login_ttl,
             leeway: self.leeway,
+            most_stored: self.stored_logins,
         });
         let gate = Gate {
             paths: Paths::new(&self.prefix, self.open, self.optional, self.health)
@@ -210,6 +212,7 @@ impl Config {
             keeper,
             refresher,
             pending,
+            client_limit: self.client_limit.map(|limit| ClientLimit::new(limit, clock.clone())),
             cookies,
             clock,
             public_url: self.public_url,

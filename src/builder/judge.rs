@@ -121,6 +121,11 @@ impl Config {
         {
             problem(format!("store prefix {:?}: letters, digits, `-_.`", self.store_prefix));
         }
+        if self.client_limit == Some(0) {
+            problem(
+                "client limit 0: nobody could sign in; `no_client_limit` switches it off".into(),
+            );
+        }
         if self.leeway > MAX_LEEWAY {
             problem(format!("leeway {:?}: at most {MAX_LEEWAY:?}", self.leeway));
         }

@@ -94,6 +94,8 @@ struct Config {
     store_prefix: String,
     sessions: Option<Sessions>,
     pending: Option<Pending>,
+    stored_logins: u32,
+    client_limit: Option<u32>,
     login_ttl: Duration,
     lifetimes: Lifetimes,
     max_cookie_bytes: usize,
@@ -158,6 +160,8 @@ impl Config {
             store_prefix: "auth".to_owned(),
             sessions: None,
             pending: None,
+            stored_logins: 50_000,
+            client_limit: Some(1_000),
             login_ttl: Duration::from_secs(600),
             lifetimes: Lifetimes {
                 idle: Duration::from_secs(3600),

@@ -310,6 +310,50 @@ impl<R> Builder<R> {
         self
     }
 
+    /// Sets how many logins one client may start in a minute, and at once. Default: 1,000.
+    ///
+    /// A client is who the extension [`ClientAddress`](crate::ClientAddress) names; without it
+    /// there is no such limit. Beyond it the answer is `429` with `Retry-After`, and nothing is noted
+    /// or sent anywhere. Each pod counts for itself. Who is signed in already is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = PkceAuthLayer::builder(
+    ///     "https://login.example".parse()?,
+    ///     ClientId::new("app"),
+    ///     "http://localhost:8080".parse()?,
+    /// )
+    /// .public_client()
+    /// .client_limit(30)
+    /// .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn client_limit(mut self, per_minute: u32) -> Self {
+        self.config.client_limit = Some(per_minute);
+        self
+    }
+
+    /// Lets every client start as many logins as it likes: for a network whose clients all seem to
+    /// have one address. What they can store together stays bounded.
+    pub const fn no_client_limit(mut self) -> Self {
+        self.config.client_limit = None;
+        self
+    }
+
+    /// Sets how many pending logins this pod writes to the store in the lifetime of one, and how
+    /// many marks of used sealed ones. Default: 50,000.
+    ///
+    /// Beyond it, in a flood, logins are sealed in the browser: nobody is refused and no login that
+    /// waits is thrown out.
+    pub const fn stored_logins(mut self, most: u32) -> Self {
+        self.config.stored_logins = most;
+        self
+    }
+
     /// Sets how long a login may take. Default: 10 min.
     pub const fn login_ttl(mut self, ttl: Duration) -> Self {
         self.config.login_ttl = ttl;

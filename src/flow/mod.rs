@@ -29,6 +29,7 @@ use crate::access::{self, Kind};
 use crate::clock::Clock;
 use crate::cookies::{Cookies, Own};
 use crate::error::{AuthError, ErrorKind};
+use crate::limit::ClientLimit;
 use crate::names::PublicUrl;
 use crate::oidc::provider::Provider;
 use crate::paths::Endpoint;
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) refresher: Arc<Refresher>,
     pub(crate) pending: PendingLogins,
+    /// How many logins one client may start.
+    pub(crate) client_limit: Option<ClientLimit>,
     pub(crate) cookies: Arc<Cookies>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) public_url: PublicUrl,

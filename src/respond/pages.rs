@@ -30,6 +30,8 @@ pub enum Page {
     SignedOut,
     /// Somebody is signed out in this browser; the store was away.
     SignedOutHereOnly,
+    /// Too many logins were started from one network.
+    TooMany,
     /// The store or the provider does not answer.
     Unavailable,
 }
@@ -49,6 +51,7 @@ impl Page {
             Self::Restart => "restart",
             Self::SignedOut => "signed-out",
             Self::SignedOutHereOnly => "signed-out-here-only",
+            Self::TooMany => "too-many",
             Self::Unavailable => "unavailable",
         }
     }
@@ -262,6 +265,12 @@ impl PageContent {
                 Page::Restart,
                 "Sign-in could not be finished",
                 "You were signed out while the sign-in was under way.",
+            ),
+            ErrorKind::TooManyLogins => Self::new(
+                Page::TooMany,
+                "Too many sign-ins at once",
+                "Many sign-ins were started from your network within a minute. Wait a moment, then \
+                 try again; who is signed in already is not concerned.",
             ),
             ErrorKind::CrossSite => Self::new(
                 Page::Forbidden,
