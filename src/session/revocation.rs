@@ -16,6 +16,9 @@
 //! so they are not sealed. Their keys name the instance, so that two applications with one store
 //! do not touch each other's.
 
+#[cfg(test)]
+mod model;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,7 +67,7 @@ pub(crate) struct Counter {
     renewed: UnixTime,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 struct Mark {
     generation: [u8; 16],
     incarnation: [u8; 16],
@@ -198,19 +201,11 @@ impl Revocation {
             (Some(_), None) => Some([0; 16]),
             (None, _) => None,
         };
-        let mut generations: [Option<[u8; 16]>; 5] = [None; 5];
-        let mut newest = 0;
-        for (slot, bytes) in generations.iter_mut().zip(marks) {
-            let Some(bytes) = bytes.flatten() else { continue };
-            let mark: Mark = decode(&bytes)?;
-            *slot = Some(mark.generation);
-            let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
-            newest = newest.max(if same { mark.n } else { u64::MAX });
+        let mut read: [Option<Mark>; 5] = [None; 5];
+        for (slot, bytes) in read.iter_mut().zip(marks) {
+            *slot = bytes.flatten().map(|bytes| decode(&bytes)).transpose()?;
         }
-        // Nearly always nobody was signed out.
-        let none = generations.iter().all(Option::is_none);
-        let generations = if none { self.no_generations } else { digest(generations) };
-        Ok(Marks { baseline: Baseline { generations, incarnation }, newest })
+        Ok(Marks::of(incarnation, &read, self.no_generations))
     }
 
     /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
@@ -219,11 +214,13 @@ impl Revocation {
         let counter = self.bump().await?;
         let key = self.key(target);
         let mark = Mark { generation: random(), incarnation: counter.incarnation, n: counter.n };
-        let mark = encode(&mark);
         for _ in 0..ATTEMPTS {
             let written = match self.store.load(&key).await? {
-                None => self.store.insert(&key, mark.clone(), ttl).await?,
-                Some(old) => self.store.swap(&key, &old, mark.clone(), ttl).await?,
+                None => self.store.insert(&key, encode(&mark), ttl).await?,
+                Some(old) => {
+                    let mark = mark.over(decode(&old).ok());
+                    self.store.swap(&key, &old, encode(&mark), ttl).await?
+                }
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -314,7 +311,35 @@ fn unsettled() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable).with_source("other writers never let it through")
 }
 
+impl Mark {
+    /// Returns this mark as it takes the place of an older one. Logouts that run beside one another
+    /// may write in another order than they raised the counter: the higher number stays, or the
+    /// later of them would be lost on a login that began between the two.
+    fn over(self, old: Option<Self>) -> Self {
+        let n = match old {
+            Some(old) if old.incarnation == self.incarnation => self.n.max(old.n),
+            _ => self.n,
+        };
+        Self { n, ..self }
+    }
+}
+
 impl Marks {
+    /// Joins the marks of one session.
+    fn of(incarnation: Option<[u8; 16]>, marks: &[Option<Mark>; 5], none: [u8; 16]) -> Self {
+        let number = |mark: &Mark| {
+            let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
+            if same { mark.n } else { u64::MAX }
+        };
+        let newest = marks.iter().flatten().map(number).max().unwrap_or(0);
+        // Nearly always nobody was signed out.
+        let generations = match marks.iter().all(Option::is_none) {
+            true => none,
+            false => digest(marks.map(|mark| mark.map(|mark| mark.generation))),
+        };
+        Self { baseline: Baseline { generations, incarnation }, newest }
+    }
+
     /// Tells whether a login that noted `begun` at its start may take these marks for its baseline.
     pub(crate) fn predate(&self, begun: Option<Counter>) -> bool {
         match begun {
