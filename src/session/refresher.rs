@@ -70,7 +70,7 @@ impl Refresher {
         match outcome {
             Some(Outcome::Ended) => Found::Dead,
             Some(Outcome::Refreshed | Outcome::Shared) => self.keeper.find(headers, false).await,
-            Some(Outcome::Kept) | None => Found::Live(live),
+            Some(Outcome::Kept | Outcome::Unknown) | None => Found::Live(live),
         }
     }
 
