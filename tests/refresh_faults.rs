@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use bytes::Bytes;
 use pods::{Call, Spy, assert_signed_out, at, seconds};
 use support::{App, Browser, World};
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, TestProvider};
 use tower_pkce_auth::{
-    AfterCrash, Builder, Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture,
+    AfterCrash, Builder, Key, MemoryStore, RefreshFailure, Store, StoreError, StoreErrorKind,
+    StoreFuture,
 };
 
 /// Access tokens last 300 s, so that a refresh is due after 270.
@@ -288,6 +291,97 @@ async fn i05_i06_lost_answers_and_clients_that_go_away_change_nothing() {
         }
         assert_eq!(world.provider.counts().refresh_reuses, 0, "I06 {every}");
     }
+}
+
+/// What a request gets once the access token has run out and cannot be replaced.
+#[tokio::test]
+async fn i09_a_session_that_cannot_be_refreshed_is_what_was_asked_for() {
+    for policy in [RefreshFailure::Continue, RefreshFailure::Refuse, RefreshFailure::SignIn] {
+        let world = world().await;
+        let (browser, other, _) = linked(&world, |builder| builder.refresh_failure(policy)).await;
+        world.clock.advance(DUE);
+        world.provider.set_behaviour(Endpoint::Token, Behaviour::status(503));
+        for pod in [&browser, &other] {
+            assert_alice(pod, &format!("I09 {policy:?}: the token is good for half a minute"))
+                .await;
+        }
+        world.clock.advance(seconds(29));
+        for pod in [&browser, &other, &browser] {
+            let what = format!("I09 {policy:?}: the token has run out");
+            match policy {
+                RefreshFailure::Continue => assert_alice(pod, &what).await,
+                RefreshFailure::Refuse => {
+                    let reply = pod.clone().get("/who").await;
+                    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
+                    assert_eq!(reply.reason(), "provider_unavailable/refresh", "{what}");
+                    assert!(reply.headers.contains_key(RETRY_AFTER), "{what}");
+                    assert!(reply.set_cookies().is_empty(), "{what}: the cookie is kept");
+                }
+                _ => assert_signed_out(pod, &what).await,
+            }
+        }
+        let asked = world.provider.counts().token;
+        assert_eq!(asked, 2, "I14 {policy:?}: one attempt, then a pause");
+        world.provider.clear_faults();
+        world.clock.advance(seconds(31));
+        if policy == RefreshFailure::SignIn {
+            assert_signed_out(&browser, "I09: it stays so").await;
+        } else {
+            assert_alice(&browser, &format!("I09 {policy:?}: it works again")).await;
+            assert_alice(&other, &format!("I09 {policy:?}: everywhere")).await;
+            assert_eq!(world.provider.counts().token, 3, "I09 {policy:?}");
+        }
+    }
+}
+
+/// A store that fails is no reason to sign anybody out, nor to serve whoever should be refused.
+#[tokio::test]
+async fn i09_trouble_of_the_store_is_not_taken_for_a_failed_refresh() {
+    for policy in [RefreshFailure::Refuse, RefreshFailure::SignIn] {
+        let world = world().await;
+        let lossy = Lossy {
+            inner: MemoryStore::shared_between_pods(world.clock.clone()),
+            writes: Arc::default(),
+            loses: Arc::default(),
+        };
+        let app = pod(&world, lossy.clone(), |builder| builder.refresh_failure(policy));
+        let mut browser = world.browser(&app, "alice");
+        browser.sign_in("/").await;
+        world.clock.advance(seconds(301));
+        // Reads work; no lease can be had.
+        lossy.loses.store(1, Ordering::Release);
+        lossy.writes.store(0, Ordering::Release);
+        let reply = browser.clone().get("/who").await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "I09 {policy:?}");
+        assert!(reply.set_cookies().is_empty(), "I09 {policy:?}: the cookie is kept");
+        lossy.loses.store(0, Ordering::Release);
+        world.clock.advance(seconds(11));
+        assert_alice(&browser, &format!("I09 {policy:?}: with the store it works again")).await;
+        assert_eq!(world.provider.counts().token, 2, "I09 {policy:?}: refreshed once");
+    }
+}
+
+/// A provider that has just failed is left alone; that says nothing of a session it was not asked
+/// about.
+#[tokio::test]
+async fn i09_i14_the_failure_of_one_session_ends_no_other() {
+    let world = world().await;
+    let store = MemoryStore::shared_between_pods(world.clock.clone());
+    let sign_in = |builder: Builder| builder.refresh_failure(RefreshFailure::SignIn);
+    let app = pod(&world, store, sign_in);
+    let mut browsers = ["alice", "bob"].map(|user| world.browser(&app, user));
+    for browser in &mut browsers {
+        browser.sign_in("/").await;
+    }
+    let [alice, mut bob] = browsers;
+    world.clock.advance(seconds(301));
+    world.provider.set_behaviour(Endpoint::Token, Behaviour::status(503));
+    assert_signed_out(&alice, "I09: as was asked for").await;
+    assert_eq!(bob.get("/who").await.status, StatusCode::SERVICE_UNAVAILABLE, "I09");
+    assert_eq!(world.provider.counts().token, 3, "I14: it was not asked again");
+    world.provider.clear_faults();
+    world.clock.advance(seconds(6));
+    assert_eq!(bob.who().await.as_deref(), Some("bob"), "I09");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

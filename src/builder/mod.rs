@@ -24,7 +24,7 @@ use crate::respond::Pages;
 use crate::rules::Rules;
 use crate::seal::CookieKeys;
 use crate::secret::ClientSecret;
-use crate::session::refresh::AfterCrash;
+use crate::session::refresh::{AfterCrash, RefreshFailure};
 use crate::session::{Lifetimes, Sessions};
 use crate::store::Store;
 
@@ -100,6 +100,7 @@ struct Config {
     cached_sessions: usize,
     revocation_grace: Option<Duration>,
     after_crash: AfterCrash,
+    refresh_failure: RefreshFailure,
     clock: Arc<dyn Clock>,
     danger_http: bool,
     danger_http_provider: bool,
@@ -163,6 +164,7 @@ impl Config {
             cached_sessions: 20_000,
             revocation_grace: Some(Duration::from_secs(60)),
             after_crash: AfterCrash::default(),
+            refresh_failure: RefreshFailure::default(),
             clock: Arc::new(SystemClock),
             danger_http: false,
             danger_http_provider: false,

@@ -190,6 +190,43 @@ pub enum AfterCrash {
     SignIn,
 }
 
+/// What a request gets whose session could not be refreshed, once its access token has run out.
+///
+/// Until then it is served in any case. A provider that says `invalid_grant` ends the session
+/// whatever is set here: that is an answer, and no failure.
+///
+/// # Examples
+///
+/// An application that calls others with the access token is of no use without one:
+///
+/// ```
+/// use tower_pkce_auth::{ClientId, PkceAuthLayer, RefreshFailure};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = PkceAuthLayer::builder(
+///     "https://login.example".parse()?,
+///     ClientId::new("app"),
+///     "http://localhost:8080".parse()?,
+/// )
+/// .public_client()
+/// .refresh_failure(RefreshFailure::Refuse)
+/// .build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum RefreshFailure {
+    /// The session goes on: who somebody is does not depend on an access token, and idle and
+    /// absolute limits hold all the same.
+    #[default]
+    Continue,
+    /// 503 with `Retry-After`, the cookie kept; it works again as soon as a refresh succeeds.
+    Refuse,
+    /// The session ends and the person signs in again. Only what the provider fails at counts:
+    /// trouble of the store is answered with 503.
+    SignIn,
+}
+
 /// How long before the access token runs out it is refreshed.
 const MARGIN: Duration = Duration::from_secs(30);
 /// Whatever the provider says, no session is refreshed more often.
@@ -211,6 +248,7 @@ pub(crate) fn due(tokens: &Tokens, before: Option<&Refresh>, now: UnixTime) -> O
     Some(Refresh {
         token,
         due: now + lifetime.saturating_sub(MARGIN).max(MIN_INTERVAL),
+        expires: now + lifetime.max(MIN_INTERVAL),
         generation: before.map_or(0, |before| before.generation.wrapping_add(1)),
         exchanging: None,
     })
