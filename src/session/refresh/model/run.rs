@@ -32,7 +32,9 @@ impl World {
             }
             Action::Due => {
                 run.world.left.dues -= 1;
-                run.world.told.stalled |= run.world.concurrent_spends() > 0;
+                for (generation, sent) in (0..).zip(run.world.on_their_way()) {
+                    run.world.told.stalled.add(generation, sent > 0);
+                }
                 run.change(|record| record.due = true);
             }
             Action::Fail(p) => {
@@ -41,8 +43,10 @@ impl World {
                 run.feed(p, Event::Transient);
             }
             Action::Lapse => {
-                let exchange = |message: &Message| message.effect == Effect::Exchange;
-                run.world.told.stalled |= run.world.adrift.iter().any(exchange);
+                for message in &run.world.adrift {
+                    let exchange = message.effect == Effect::Exchange;
+                    run.world.told.stalled.add(message.generation, exchange);
+                }
                 run.world.lease = None;
             }
             Action::Lie(p) => {
@@ -72,7 +76,6 @@ impl World {
                 run.world.left.troubles -= 1;
                 run.world.told.refused = true;
                 run.world.provider.ended = true;
-                run.pod(p).spent = false;
                 run.feed(p, Event::GrantGone);
             }
             Action::Stall(p) => {
@@ -250,6 +253,7 @@ impl Run<'_> {
         }
         if effect == Effect::EndSession {
             self.world.record = None;
+            self.world.told.ended = Some(generation);
         }
         if blind && self.world.record.is_none() {
             self.world.record = Some(Record { generation, note: None, due: false });
@@ -307,7 +311,7 @@ impl Run<'_> {
         let message = self.world.adrift.remove(n);
         if message.effect == Effect::Exchange {
             let event = self.provide(message.generation);
-            self.world.told.unanswered |= event == Event::Tokens;
+            self.world.told.unanswered.add(message.generation, event == Event::Tokens);
         } else {
             let Message { effect, from, generation, fresh, tried } = message;
             self.write(effect, from, generation, fresh, tried);
@@ -351,7 +355,8 @@ impl Run<'_> {
     fn crash(&mut self, p: usize) {
         let stalled = self.world.told.stalled;
         self.cut(p);
-        self.world.told.crashed |= self.pod(p).spent;
+        let Attempt { generation, spent, .. } = *self.pod(p);
+        self.world.told.crashed.add(generation, spent);
         self.world.told.stalled = stalled;
         self.drift(p);
         self.world.pods[p] = None;
@@ -361,9 +366,9 @@ impl Run<'_> {
     /// Something happens to an attempt that excuses what follows, if it comes at the wrong time.
     fn cut(&mut self, p: usize) {
         self.world.left.troubles -= 1;
-        let (spent, noted) = (self.pod(p).spent, self.pod(p).noted);
-        self.world.told.stalled |= spent;
-        self.world.told.noted |= noted;
+        let Attempt { generation, spent, noted, .. } = *self.pod(p);
+        self.world.told.stalled.add(generation, spent);
+        self.world.told.noted.add(generation, noted);
     }
 }
 

@@ -86,13 +86,15 @@ pub(super) struct Provider {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Told {
     /// A crash between the sending of the token and the saving of the new one.
-    pub(super) crashed: bool,
+    pub(super) crashed: Few,
     /// A lease that ran out there, or a message that travelled longer.
-    pub(super) stalled: bool,
+    pub(super) stalled: Few,
     /// The provider gave new tokens and nobody received them.
-    pub(super) unanswered: bool,
+    pub(super) unanswered: Few,
     /// A crash or a stall between the sending of the note and the end.
-    pub(super) noted: bool,
+    pub(super) noted: Few,
+    /// The generation at which a pod ended the session.
+    pub(super) ended: Option<u8>,
     /// The provider ended the session of its own accord, or lied.
     pub(super) refused: bool,
     pub(super) removed: bool,
@@ -104,6 +106,24 @@ pub(super) struct Told {
     pub(super) overtaken: bool,
     pub(super) revoked: bool,
     pub(super) came_back: bool,
+}
+
+/// A set of generations.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub(super) struct Few(u8);
+
+impl Few {
+    pub(super) fn add(&mut self, generation: u8, is: bool) {
+        self.0 |= u8::from(is) << generation;
+    }
+
+    pub(super) fn has(self, generation: u8) -> bool {
+        self.0 & (1 << generation) != 0
+    }
+
+    pub(super) fn any(self) -> bool {
+        self.0 != 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -153,12 +173,14 @@ impl World {
         }
     }
 
-    /// Tokens that are on their way at the same time, at most, of one generation.
-    pub(super) fn concurrent_spends(&self) -> usize {
+    /// How often each token is on its way just now.
+    pub(super) fn on_their_way(&self) -> [u8; 4] {
         let own = self.pods.iter().flatten().filter(|pod| pod.sent).map(|pod| pod.generation);
         let adrift = self.adrift.iter().filter(|message| message.effect == Effect::Exchange);
-        let all: Vec<u8> = own.chain(adrift.map(|message| message.generation)).collect();
-        (0..4).map(|token| all.iter().filter(|sent| **sent == token).count()).max().unwrap_or(0)
+        let mut count = [0; 4];
+        own.chain(adrift.map(|message| message.generation))
+            .for_each(|generation| count[usize::from(generation)] += 1);
+        count
     }
 
     pub(super) fn actions(&self, actions: &mut Vec<Action>) {
