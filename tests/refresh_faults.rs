@@ -149,6 +149,28 @@ async fn i07_a_holder_that_was_cut_off_comes_back_with_what_it_paid_for() {
     }
 }
 
+/// A store that is away for a while makes no token live longer.
+#[tokio::test]
+async fn i21_a_lifetime_counts_from_when_the_token_came() {
+    let world = world().await;
+    let (browser, other, [near, _]) = linked(&world, |builder| builder).await;
+    world.clock.advance(DUE);
+    let victim = near.clone();
+    world.provider.on_token_response(move |_| victim.fail(StoreErrorKind::Unavailable));
+    let refreshing = who(&browser);
+    near.until("a save that fails", |calls| calls.iter().any(|call| call.refused)).await;
+    world.provider.clear_faults();
+    world.clock.advance(seconds(100));
+    near.recover();
+    assert_eq!(refreshing.await.unwrap().as_deref(), Some("alice"), "I21");
+    world.clock.advance(seconds(169));
+    assert_alice(&other, "I21: not due").await;
+    assert_eq!(world.provider.counts().token, 2, "I21: not due");
+    world.clock.advance(seconds(2));
+    assert_alice(&other, "I21: due").await;
+    assert_eq!(world.provider.counts().token, 3, "I21: due, from when it came");
+}
+
 /// No crash happened, so `AfterCrash::SignIn` has nothing to say.
 #[tokio::test]
 async fn i09_a_note_that_cannot_be_taken_back_at_once_ends_no_session() {

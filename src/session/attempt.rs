@@ -12,6 +12,7 @@ use super::cache::{Opened, StoredAt};
 use super::refresh::{BACK_OFF, Effect, Event, Outcome, State, View, due, step};
 use super::refresher::Refresher;
 use super::{Record, Refresh};
+use crate::clock::UnixTime;
 use crate::error::{AuthError, ErrorKind};
 use crate::identity::join_claims;
 use crate::oidc::id_token::{Expected, IdClaims, Nonce};
@@ -46,6 +47,8 @@ pub(super) struct Attempt<'a> {
     lease: Option<Lease>,
     /// Whether the provider was turned to.
     tried: bool,
+    /// When its answer came: lifetimes count from then, however long saving takes.
+    received: UnixTime,
     pauses: u32,
 }
 
@@ -84,6 +87,7 @@ impl<'a> Attempt<'a> {
             new: None,
             lease: None,
             tried: false,
+            received: refresher.clock.now(),
             pauses: 0,
         })
     }
@@ -291,6 +295,7 @@ impl<'a> Attempt<'a> {
                 Err(_) => {}
             }
         };
+        self.received = refresher.clock.now();
         match answer {
             Err(TokenError::Grant(error)) => {
                 error.log();
@@ -392,14 +397,13 @@ impl<'a> Attempt<'a> {
         let Some(New { tokens, claims, asked, userinfo }) = &self.new else {
             return Event::StoreFailed;
         };
-        let now = self.refresher.clock.now();
         let mut record = self.record.clone();
         if let Some(kept) = record.tokens.as_mut() {
             let before = kept
                 .refresh
                 .take()
                 .map(|refresh| Refresh { generation: self.generation, ..refresh });
-            kept.refresh = due(tokens, before.as_ref(), now);
+            kept.refresh = due(tokens, before.as_ref(), self.received);
             if let Some(id) = &tokens.id {
                 kept.id = Some(id.expose().to_owned());
             }
