@@ -6,8 +6,8 @@
 //! 2. Read the session anew: it may have been refreshed, or ended, meanwhile.
 //! 3. Write a note into it, *exchanging*, by compare-and-swap; then spend the refresh token. What
 //!    becomes of a write that nobody confirms is found out by reading, before anything follows it.
-//! 4. Save the new tokens by compare-and-swap. If the session is gone, a logout has won: the new
-//!    tokens are revoked.
+//! 4. Save the new tokens by compare-and-swap, and look once more. If the session is gone or
+//!    marked, a logout has won: the new tokens are revoked.
 //!
 //! The note of another attempt, found under the lease, is doubted first: its holder may only have
 //! been cut off from the store, and come back with what it paid for. Then the lease is renewed:
@@ -49,6 +49,8 @@ pub(crate) enum Outcome {
 pub(crate) enum State {
     /// A session is being ended whose refresh crashed.
     Abandoning { tries: u8 },
+    /// The new tokens are saved; a mark that came meanwhile is looked for.
+    Checking { tries: u8 },
     /// The note is taken back.
     Clearing { tries: u8, outcome: Outcome },
     /// The provider refused; the session is read once more before that is believed.
@@ -61,6 +63,8 @@ pub(crate) enum State {
     Ending { waits: u16 },
     /// The refresh token is on its way.
     Exchanging,
+    /// A logout was met: what is left of the session is removed.
+    Leaving,
     /// The lease was asked for.
     Leasing { waits: u16 },
     /// The note is being written.

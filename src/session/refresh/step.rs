@@ -138,7 +138,20 @@ pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Ve
             On::Read(View::NotedByOther | View::Rested | View::Same),
         ) => done(outcome),
 
-        (At::Saving { .. }, On::Written) => done(Outcome::Refreshed),
+        // A back-channel logout removes nothing: its mark is looked for once more.
+        (At::Saving { .. }, On::Written) => (At::Checking { tries: 0 }, vec![Do::Read]),
+        (At::Checking { .. }, On::Woke) => (state, vec![Do::Read]),
+        (At::Checking { .. } | At::Rereading { .. }, On::Read(View::Gone)) => {
+            (At::Leaving, vec![Do::EndSession, Do::RevokeNew])
+        }
+        (At::Checking { .. }, On::Read(_)) => done(Outcome::Refreshed),
+        (At::Checking { tries }, On::StoreFailed) if tries < MAX_SAVES => {
+            (At::Checking { tries: tries + 1 }, vec![Do::Pause])
+        }
+        (At::Checking { .. }, On::StoreFailed) => done(Outcome::Refreshed),
+        // Removed already, as a rule; a record that stays is marked, and good for nothing.
+        (At::Leaving, On::Written | On::Conflict | On::StoreFailed) => done(Outcome::Ended),
+
         // A write that was not answered may have been carried out: reading tells. The old token
         // is spent by now, so the new one is not given up lightly.
         (At::Saving { tries } | At::Rereading { tries }, On::Conflict | On::StoreFailed)
@@ -152,9 +165,6 @@ pub(crate) fn step(state: State, event: Event, policy: AfterCrash) -> (State, Ve
         }
 
         (At::Rereading { .. }, On::Woke) => (state, vec![Do::Read]),
-        (At::Rereading { .. }, On::Read(View::Gone)) => {
-            (At::Done(Outcome::Ended), vec![Do::RevokeNew, Do::ReleaseLease])
-        }
         // Saved by us, as like as not: nothing is revoked.
         (At::Rereading { .. }, On::Read(View::Newer)) => done(Outcome::Shared),
         (
@@ -218,11 +228,16 @@ mod tests {
 
         let until_exchange = [Begin, LeaseTaken, Read(Same), Written];
         let walks: &[(&str, &[Event], Outcome)] = &[
-            ("it works", &[Tokens, Written], Refreshed),
+            ("it works", &[Tokens, Written, Read(Newer)], Refreshed),
             ("i08 the grant is gone", &[GrantGone, Read(NotedByUs), Written], Ended),
             ("i06 another pod refreshed it", &[GrantGone, Read(Newer)], Shared),
-            ("h18 a logout wins", &[Tokens, Conflict, Woke, Read(Gone)], Ended),
-            ("touched meanwhile", &[Tokens, Conflict, Woke, Read(NotedByUs), Written], Refreshed),
+            ("h18 a logout wins", &[Tokens, Conflict, Woke, Read(Gone), Conflict], Ended),
+            ("h18 a mark too", &[Tokens, Written, StoreFailed, Woke, Read(Gone), Written], Ended),
+            (
+                "touched meanwhile",
+                &[Tokens, Conflict, Woke, Read(NotedByUs), Written, Read(Newer)],
+                Refreshed,
+            ),
             ("the answer to saving was lost", &[Tokens, StoreFailed, Woke, Read(Newer)], Shared),
             ("i09 the provider is away", &[Transient, Written], Kept),
             (

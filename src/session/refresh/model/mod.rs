@@ -69,7 +69,8 @@ impl Model for Pods {
                 let excused = told.stalled.any() || told.unanswered.any() || told.crashed.any();
                 let doubtful = told.ended.is_some_and(|generation| told.noted.has(generation))
                     && model.policy == AfterCrash::SignIn;
-                world.record.is_some() || told.removed || told.refused || excused || doubtful
+                let logout = told.removed || told.marked;
+                world.record.is_some() || logout || told.refused || excused || doubtful
             }),
             Property::always(LOGOUT, |_, world: &World| {
                 world.record.is_none() || !world.told.removed

@@ -82,6 +82,16 @@ fn without_revocation(state: State, event: Event, policy: AfterCrash) -> Stepped
     (next, effects)
 }
 
+/// A mark that came during the exchange is not looked for.
+fn without_check(state: State, event: Event, policy: AfterCrash) -> Stepped {
+    match (state, event) {
+        (State::Saving { .. }, Event::Written) => {
+            (State::Done(Outcome::Refreshed), vec![Effect::ReleaseLease])
+        }
+        _ => step(state, event, policy),
+    }
+}
+
 #[test]
 fn every_precaution_is_needed() {
     use AfterCrash::{Retry, SignIn};
@@ -99,6 +109,7 @@ fn every_precaution_is_needed() {
         ("the end", without_end, careful, Retry, TWO_TROUBLES, TWICE),
         ("the saving", without_perseverance, careful, Retry, TROUBLED, TWICE),
         ("compare-and-swap", step, blind, Retry, QUIET, LOGOUT),
+        ("a last look", without_check, careful, Retry, QUIET, LEAKED),
         ("revocation", without_revocation, careful, Retry, QUIET, LEAKED),
     ];
     for (name, step, driver, policy, budget, broken) in mutants {

@@ -139,7 +139,8 @@ impl Run<'_> {
                     }
                     Effect::RevokeNew => {
                         self.world.provider.ended |= self.pod(p).new;
-                        self.world.told.revoked |= self.pod(p).new && self.world.told.removed;
+                        let logout = self.world.told.removed || self.world.told.marked;
+                        self.world.told.revoked |= self.pod(p).new && logout;
                         self.pod(p).new = false;
                     }
                     effect => (self.pod(p).effect, waits) = (effect, true),
@@ -169,7 +170,11 @@ impl Run<'_> {
         let pod = self.world.pods[p].take().expect("an attempt is running");
         told.refreshed |= outcome == Outcome::Refreshed;
         told.shared |= outcome == Outcome::Shared;
-        told.leaked |= pod.new && outcome != Outcome::Shared;
+        told.leaked |= match outcome {
+            Outcome::Refreshed => told.marked,
+            Outcome::Shared => false,
+            _ => pod.new,
+        };
         self.world.rename(|holder| if holder == Holder::Pod(p) { Holder::Gone } else { holder });
     }
 
@@ -210,8 +215,7 @@ impl Run<'_> {
                     let pod = self.pod(p);
                     pod.fresh = true;
                     match write {
-                        Effect::Save => (pod.noted, pod.spent, pod.new) = (false, false, false),
-                        Effect::ClearNote => (pod.noted, pod.spent) = (false, false),
+                        Effect::Save | Effect::ClearNote => (pod.noted, pod.spent) = (false, false),
                         _ => {}
                     }
                     Event::Written
@@ -376,6 +380,7 @@ impl Run<'_> {
 fn forget(state: State) -> State {
     match state {
         State::Abandoning { .. } => State::Abandoning { tries: 0 },
+        State::Checking { .. } => State::Checking { tries: 0 },
         State::Clearing { outcome, .. } => State::Clearing { tries: 0, outcome },
         State::Confirming { .. } => State::Confirming { waits: 0 },
         State::Doubting { .. } => State::Doubting { waits: 0 },
@@ -388,6 +393,8 @@ fn forget(state: State) -> State {
         State::Saving { .. } => State::Saving { tries: 0 },
         State::Unsure { .. } => State::Unsure { tries: 0 },
         State::Waiting { .. } => State::Waiting { waits: 0 },
-        State::Done(_) | State::Exchanging | State::Overtaking | State::Start => state,
+        State::Done(_) | State::Exchanging | State::Leaving | State::Overtaking | State::Start => {
+            state
+        }
     }
 }
