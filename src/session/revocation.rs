@@ -210,16 +210,28 @@ impl Revocation {
 
     /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
     /// which began before cannot take the mark for an old one.
+    ///
+    /// A store that was emptied in between is of another incarnation, in which such a mark would
+    /// keep the person from ever signing in: it is written anew.
     pub(crate) async fn mark(&self, target: Target<'_>, ttl: Duration) -> Result<(), StoreError> {
-        let counter = self.bump().await?;
         let key = self.key(target);
-        let mark = Mark { generation: random(), incarnation: counter.incarnation, n: counter.n };
         for _ in 0..ATTEMPTS {
-            let written = match self.store.load(&key).await? {
-                None => self.store.insert(&key, encode(&mark), ttl).await?,
+            let Counter { incarnation, n, .. } = self.bump().await?;
+            self.write(&key, Mark { generation: random(), incarnation, n }, ttl).await?;
+            if self.counter().await?.incarnation == incarnation {
+                return Ok(());
+            }
+        }
+        Err(unsettled())
+    }
+
+    async fn write(&self, key: &Key, mark: Mark, ttl: Duration) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let written = match self.store.load(key).await? {
+                None => self.store.insert(key, encode(&mark), ttl).await?,
                 Some(old) => {
                     let mark = mark.over(decode(&old).ok());
-                    self.store.swap(&key, &old, encode(&mark), ttl).await?
+                    self.store.swap(key, &old, encode(&mark), ttl).await?
                 }
             };
             if written {

@@ -2,7 +2,7 @@
 //! takes place at any time, the store may lose everything in between, and sessions are judged by
 //! the same [`Marks`] as in the code.
 
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use super::{Baseline, Counter, Mark, Marks, digest};
 use crate::clock::UnixTime;
@@ -17,6 +17,8 @@ struct Logins {
     predate: Predate,
     /// Whether a logout raises the counter before it writes its mark.
     raises: bool,
+    /// Whether it looks at the incarnation once more.
+    looks: bool,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -60,6 +62,10 @@ enum Logout {
         n: (u8, u64),
         old: Option<Mark>,
     },
+    /// The mark is written; whether the store is the same still is looked up.
+    Written {
+        n: (u8, u64),
+    },
     Over,
 }
 
@@ -74,6 +80,7 @@ enum Action {
 }
 
 const WINS: &str = "a logout wins over every login that began before it";
+const BARS: &str = "a logout that is over bars nobody from signing in";
 
 fn counter((incarnation, n): (u8, u64)) -> Counter {
     Counter { incarnation: [incarnation; 16], n, renewed: UnixTime::from_secs(0) }
@@ -95,9 +102,8 @@ impl World {
     }
 
     fn is_live(&self) -> bool {
-        let now = marks(self.counter, self.mark).baseline;
         let Login::Live(Stood(generations, incarnation)) = self.login else { return false };
-        Baseline { generations, incarnation } == now
+        Baseline { generations, incarnation } == marks(self.counter, self.mark).baseline
     }
 
     fn log_out(&mut self, at: usize, model: &Logins) {
@@ -127,8 +133,12 @@ impl World {
                 let generation = [u8::try_from(at + 1).unwrap(); 16];
                 let mark = Mark { generation, incarnation: [incarnation; 16], n };
                 self.mark = Some((model.over)(mark, old));
-                Logout::Over
+                if model.looks { Logout::Written { n: (incarnation, n) } } else { Logout::Over }
             }
+            Logout::Written { n: (incarnation, _) } => match self.counter().0 == incarnation {
+                true => Logout::Over,
+                false => Logout::Queued,
+            },
             Logout::Over => Logout::Over,
         };
     }
@@ -191,14 +201,20 @@ impl Model for Logins {
         vec![
             Property::always(WINS, |_, world: &World| {
                 let over = |at: usize| world.later[at] && world.logouts[at] == Logout::Over;
-                !(world.is_live() && (over(0) || over(1)))
+                !((over(0) || over(1)) && world.is_live())
+            }),
+            Property::always(BARS, |_, world: &World| {
+                let quiet = |logout: &Logout| matches!(logout, Logout::Ahead | Logout::Over);
+                let now = world.counter.unwrap_or((world.incarnations + 1, 0));
+                let anew = || marks(Some(now), world.mark).predate(Some(counter(now)));
+                !world.logouts.iter().all(quiet) || anew()
             }),
             Property::sometimes("a login is refused", |_, world: &World| {
                 world.login == Login::Refused && world.may_be_emptied
             }),
             Property::sometimes("a login after a logout is live", |_, world: &World| {
                 let over = |logout: &Logout| *logout == Logout::Over;
-                world.is_live() && world.logouts.iter().all(over)
+                world.logouts.iter().all(over) && world.is_live()
             }),
             Property::sometimes("an emptied store ends a session", |_, world: &World| {
                 let quiet = world.logouts.iter().all(|logout| *logout == Logout::Ahead);
@@ -208,8 +224,12 @@ impl Model for Logins {
     }
 }
 
-const CODE: Logins =
-    Logins { over: Mark::over, predate: |marks, noted| marks.predate(Some(noted)), raises: true };
+const CODE: Logins = Logins {
+    over: Mark::over,
+    predate: |marks, noted| marks.predate(Some(noted)),
+    raises: true,
+    looks: true,
+};
 
 #[test]
 fn j48_i16_a_logout_wins_over_a_login_that_completes_meanwhile() {
@@ -221,13 +241,17 @@ fn j48_i16_a_logout_wins_over_a_login_that_completes_meanwhile() {
 #[test]
 fn j48_every_precaution_is_needed() {
     let mutants = [
-        ("the number noted at the start", Logins { predate: |_, _| true, ..CODE }),
-        ("a raise before the mark", Logins { raises: false, ..CODE }),
+        ("the number noted at the start", Logins { predate: |_, _| true, ..CODE }, WINS),
+        ("a raise before the mark", Logins { raises: false, ..CODE }, WINS),
         // Two logouts at once on two pods, and a login that began between their raises.
-        ("the higher of two numbers", Logins { over: |mark, _| mark, ..CODE }),
+        ("the higher of two numbers", Logins { over: |mark, _| mark, ..CODE }, WINS),
+        // A store that was emptied in the middle of a logout.
+        ("a look at the incarnation", Logins { looks: false, ..CODE }, BARS),
     ];
-    for (name, mutant) in mutants {
-        let checker = mutant.checker().spawn_bfs().join();
-        assert!(checker.discovery(WINS).is_some(), "without {name} a logout wins all the same");
+    for (name, mutant, broken) in mutants {
+        let enough = HasDiscoveries::AllOf([broken].into());
+        let checker = mutant.checker().finish_when(enough).spawn_bfs().join();
+        let found = checker.discovery(broken);
+        assert!(found.is_some(), "without {name} it still holds that {broken}");
     }
 }
