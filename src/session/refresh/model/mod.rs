@@ -6,8 +6,12 @@
 //! removes or marks the session at any time. Troubles are numbered, so that the space is finite;
 //! counts of waits are not kept, so that an attempt may lose patience at any time.
 //!
-//! What is *not* in it: an answer that mixes two versions of the record (the store's part), and
-//! providers that let a spent token pass (they are kinder).
+//! An answer of the provider that nobody receives counts as a stall: the token may be spent then,
+//! and one that is tried again is what tells.
+//!
+//! What is *not* in it: a lease that is asked for or given back late (it lapses, and others wait
+//! longer), reads that mix two versions of a record (the store's part), and providers that let a
+//! spent token pass (they are kinder).
 
 mod mutants;
 mod run;
