@@ -11,8 +11,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use pods::{Kept, Spy, a_minute_later, assert_signed_out, at, seconds};
 use support::{App, Browser, Reply, World};
+use tower_pkce_auth::Builder;
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, TestProvider};
-use tower_pkce_auth::{AfterCrash, Builder, StoreErrorKind};
 
 const DUE: Duration = seconds(271);
 
@@ -141,32 +141,6 @@ async fn i07_a_lease_is_held_for_as_long_as_a_slow_provider_takes() {
     }
     assert_eq!(world.provider.counts().token, 2, "I07: spent once");
     assert_eq!(world.provider.counts().refresh_reuses, 0, "I07");
-}
-
-#[tokio::test]
-async fn i07_a_crash_inside_an_exchange_is_over_when_the_lease_lapses() {
-    for (policy, calls, who) in
-        [(AfterCrash::Retry, 1, Some("alice")), (AfterCrash::SignIn, 0, None)]
-    {
-        let world = world().await;
-        let (browser, two, store) = stored(&world, |builder| builder.after_crash(policy)).await;
-        world.clock.advance(DUE);
-        // The store is gone when the tokens arrive: note and lease stay, as after a crash.
-        let victim = store.clone();
-        world.provider.on_token_response(move |_| victim.fail(StoreErrorKind::Unavailable));
-        let _ = browser.clone().get("/who").await;
-        world.provider.clear_faults();
-        store.recover();
-        let answer =
-            r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r","expires_in":300}"#;
-        world.provider.set_behaviour(Endpoint::Token, Behaviour::json(200, answer));
-        world.clock.advance(seconds(11));
-        let before = world.provider.counts().token;
-        let found = at(&two, &browser).who().await;
-        assert_eq!(found.as_deref(), who, "I07 {policy:?}");
-        assert_eq!(world.provider.counts().token, before + calls, "I07 {policy:?}");
-        assert_eq!(browser.clone().who().await.as_deref(), who, "I07 {policy:?}: both pods agree");
-    }
 }
 
 #[tokio::test]
