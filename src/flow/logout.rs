@@ -60,10 +60,12 @@ async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
             let identity = live.identity();
             let who = identity.name().or(identity.email()).unwrap_or(identity.subject());
             let logout = core.path("/logout");
+            // Offered only where it can be kept.
+            let everywhere = core.keeper.reaches_all().then(|| format!("{logout}?{EVERYWHERE}"));
             let page = PageContent::confirm_sign_out(
                 who,
                 &logout,
-                &format!("{logout}?{EVERYWHERE}"),
+                everywhere,
                 &core.home(),
                 form_action(core).await,
             );
