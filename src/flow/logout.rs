@@ -138,7 +138,9 @@ async fn end(
     everywhere: bool,
 ) -> Result<(), (StoreError, Vec<Ending>)> {
     let (session, record) = (live.opened.reference(), &live.opened.record);
-    let person = everywhere.then(|| Ending::Person(record.subject.clone(), session.ends));
+    // The others of this person may end later than this one.
+    let until = core.clock.now() + core.keeper.lifetimes().absolute;
+    let person = everywhere.then(|| Ending::Person(record.subject.clone(), until));
     let ended = core.keeper.end(&session).await;
     // Both are tried: the one that is asked for and the one that is at hand.
     let others = match &person {
