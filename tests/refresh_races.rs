@@ -4,6 +4,8 @@
 #[path = "support/pods.rs"]
 mod pods;
 mod support;
+#[path = "support/tokens.rs"]
+mod tokens;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,9 +54,11 @@ async fn claims(browser: &mut Browser) -> serde_json::Value {
 
 #[tokio::test]
 async fn h18_i16_a_logout_during_a_refresh_wins() {
-    for logout_at in ["the same pod", "another pod"] {
+    let places = ["the same pod", "another pod", "a report of a person", "a report of a session"];
+    for logout_at in places {
         let world = world().await;
         let (mut browser, two, store) = stored(&world, |builder| builder).await;
+        let sid = tokens::sid(&world.provider.issued_id_tokens().pop().unwrap());
         a_minute_later(&mut browser);
         let key = store.keys("session").pop().unwrap();
         let new: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -70,10 +74,18 @@ async fn h18_i16_a_logout_during_a_refresh_wins() {
         let refreshing = background(&browser);
         until_asked(&world, 2).await;
         let mut leaving = match logout_at {
-            "the same pod" => browser.clone(),
-            _ => at(&two, &browser),
+            "another pod" => at(&two, &browser),
+            _ => browser.clone(),
         };
-        assert_eq!(leaving.post("/auth/logout").await.status, StatusCode::SEE_OTHER);
+        match logout_at {
+            "a report of a person" => {
+                tokens::log_out(&world, &two, (Some("alice"), None), logout_at).await;
+            }
+            "a report of a session" => {
+                tokens::log_out(&world, &browser.app, (None, Some(&sid)), logout_at).await;
+            }
+            _ => assert_eq!(leaving.post("/auth/logout").await.status, StatusCode::SEE_OTHER),
+        }
         assert!(!refreshing.is_finished(), "the logout came first");
 
         let reply = refreshing.await.unwrap();
