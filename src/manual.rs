@@ -1,4 +1,4 @@
-//! The manual: defaults, attacks, operation, the gateway.
+//! The manual: defaults, attacks, operation, Redis, the gateway.
 
 #[doc = include_str!("docs/defaults.md")]
 pub mod defaults {}
@@ -8,6 +8,9 @@ pub mod attacks {}
 
 #[doc = include_str!("docs/operation.md")]
 pub mod operation {}
+
+#[doc = include_str!("docs/redis.md")]
+pub mod redis {}
 
 #[doc = include_str!("docs/gateway.md")]
 pub mod gateway {}

@@ -70,10 +70,9 @@ fn pairs(
 }
 
 async fn clocks_apart() -> (World, Vec<Pair>) {
-    let world = World::with_provider(
-        TestProvider::builder().expires_in(seconds(600)).refresh_tokens(true),
-    )
-    .await;
+    let world =
+        World::with_provider(TestProvider::builder().expires_in(seconds(600)).refresh_tokens(true))
+            .await;
     let clock = |ahead: i64| {
         let clock = world.clock.clone();
         move |builder: Builder| builder.clock(Drifted { clock: clock.clone(), ahead })
@@ -95,10 +94,9 @@ async fn clocks_apart() -> (World, Vec<Pair>) {
 async fn rings_apart() -> (World, Vec<Pair>) {
     use base64::Engine as _;
 
-    let world = World::with_provider(
-        TestProvider::builder().expires_in(seconds(600)).refresh_tokens(true),
-    )
-    .await;
+    let world =
+        World::with_provider(TestProvider::builder().expires_in(seconds(600)).refresh_tokens(true))
+            .await;
     let line = |byte: u8| base64::engine::general_purpose::STANDARD.encode([byte; 32]);
     let ring = |bytes: &'static [u8]| {
         let text = bytes.iter().map(|byte| line(*byte)).collect::<Vec<_>>().join("\n");

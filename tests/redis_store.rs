@@ -200,3 +200,50 @@ fn clients(redis: &Redis) -> Vec<String> {
     let list = redis.cli(&["CLIENT", "LIST"]);
     list.lines().filter(|line| !line.contains("cmd=client|list")).map(str::to_owned).collect()
 }
+
+/// What the store says to the log of this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_server_that_evicts_is_warned_of_once() {
+    for (policy, warned) in [("allkeys-lru", true), ("volatile-ttl", true), ("noeviction", false)] {
+        let log = Log::default();
+        let _listening = log.listen();
+        let redis = Redis::start(Options::default().set("maxmemory-policy", policy));
+        let store = store(&redis.url());
+        for _ in 0..30 {
+            store.load(&key()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let text = log.text();
+        let told = text.lines().filter(|line| line.contains("noeviction")).count();
+        assert_eq!(told, usize::from(warned), "{policy}: {text}");
+        assert!(!warned || text.contains(policy), "{text}");
+    }
+}

@@ -277,8 +277,9 @@ impl<T> StoreFuture<T> {
         Self(Inner::Ready(Some(result)))
     }
 
-    /// Tells whether the answer is there already.
-    pub(crate) const fn is_ready(&self) -> bool {
+    /// Tells whether the answer is there already, so that awaiting it waits for nothing.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
         matches!(self.0, Inner::Ready(_))
     }
 

@@ -12,7 +12,7 @@ use crate::tools::{LONG, bounded, key, shown, store};
 /// What is needed in the first database; another one must be selected.
 const RIGHTS: [&str; 6] = ["+get", "+set", "+getdel", "+del", "+evalsha", "+eval"];
 /// What more is said to be of use.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 8] = [
     "+select",
     "+client|tracking",
     "+client|caching",
@@ -21,7 +21,6 @@ const BESIDE: [&str; 9] = [
     "+role",
     "+cluster|slots",
     "+asking",
-    "+ping",
 ];
 const KEYS: [&str; 2] = ["~suite:*", "~suite2:*"];
 

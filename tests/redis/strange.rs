@@ -91,7 +91,7 @@ async fn a_server_that_is_none_is_an_error_in_time() {
 /// After its greeting the server answers everything by this.
 async fn after_hello(act: impl Fn() -> Act + Send + Sync + 'static) -> Fake {
     Fake::start(move |command| match command[0].as_str() {
-        "HELLO" | "CLIENT" | "INFO" | "PING" => Act::Say(well(command, "redis", "7.0.15")),
+        "HELLO" | "CLIENT" | "INFO" | "ROLE" => Act::Say(well(command, "redis", "7.0.15")),
         _ => act(),
     })
     .await

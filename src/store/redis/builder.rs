@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::cluster::Cluster;
 use super::connect::{Access, Address, TimeOuts};
-use super::link::Link;
+use super::pair::Pair;
 use super::place::{Place, Servers, bad};
 use super::sentinel::{Sentinel, without_database};
 use super::{RedisStore, Way};
@@ -50,7 +50,7 @@ impl RedisStoreBuilder {
             ca: None,
             client: None,
             sentinel: None,
-            cached: 100_000,
+            cached: 50_000,
             time_outs: TimeOuts {
                 connect: Duration::from_secs(1),
                 response: Duration::from_millis(900),
@@ -78,9 +78,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Sets how many entries each server's local cache holds at most (default 100,000; zero for
-    /// none). A session takes about five, with those of its sign-out marks; 1 KB in all where the
-    /// session's record is small.
+    /// Sets how many entries each server's local cache holds at most (default 50,000; zero for
+    /// none). A session takes about five, with those of its sign-out marks, and in all what its
+    /// record takes in the store (1 KB to 5 KB) and 500 bytes.
     pub const fn cached_entries(mut self, entries: usize) -> Self {
         self.cached = entries;
         self
@@ -146,7 +146,7 @@ impl RedisStoreBuilder {
             Servers::One(addr) => {
                 let client: Client = client(&addr)?;
                 let address = Address::server(client, false, self.time_outs);
-                Way::one(&address, self.cached)
+                Way::One(Pair::new(&address, self.cached))
             }
             Servers::Sentinel { sentinels, service } => {
                 client(&sentinels[0])?;
@@ -163,7 +163,10 @@ impl RedisStoreBuilder {
                 let asked = Access { settings, ..access.clone() };
                 let sentinel =
                     Sentinel::new(service, &sentinels, &asked, access).map_err(unusable)?;
-                Way::one(&Address::master(Arc::new(sentinel), self.time_outs), self.cached)
+                Way::One(Pair::new(
+                    &Address::master(Arc::new(sentinel), self.time_outs),
+                    self.cached,
+                ))
             }
         };
         Ok(RedisStore(Arc::new(way)))
@@ -189,15 +192,6 @@ impl RedisStoreBuilder {
                 .map_err(|_| bad("Redis client key", "it is not the certificate's"))?;
         }
         Ok(())
-    }
-}
-
-impl Way {
-    fn one(address: &Address, cached: usize) -> Self {
-        Self::One {
-            link: Link::new(address.clone(), cached),
-            beside: Link::beside(address.clone()),
-        }
     }
 }
 

@@ -15,9 +15,30 @@ pub(super) struct Call {
     kind: Kind,
     /// The server sends word when the key changes.
     tracked: bool,
-    /// How long is waited for a replica to have it, if that is asked for.
-    replicated: Option<Duration>,
 }
+
+/// In which manner a call is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// To a server to which its slot of a cluster is on its way.
+    pub(super) asking: bool,
+    /// Over a connection on which the server sends word of changes.
+    pub(super) tracking: bool,
+    /// Until a replica has it, for a while.
+    pub(super) waiting: bool,
+}
+
+/// What came of a call.
+pub(super) struct Sent {
+    pub(super) answer: Value,
+    /// The server sends word when the key changes.
+    pub(super) tracked: bool,
+    /// No replica has said in time that it has what was written.
+    pub(super) unconfirmed: bool,
+}
+
+/// A sign-out that only the master knows is lost with it: so long is waited for a replica.
+const REPLICATION: Duration = Duration::from_millis(100);
 
 enum Kind {
     Insert { value: Bytes, ttl: Duration },
@@ -49,7 +70,7 @@ impl Call {
     }
 
     fn new(key: &Key, kind: Kind) -> Self {
-        Self { key: key.clone(), kind, tracked: false, replicated: None }
+        Self { key: key.clone(), kind, tracked: false }
     }
 
     /// The server sends word when the key changes; it does so once.
@@ -58,19 +79,13 @@ impl Call {
         self
     }
 
-    /// Waits so long at most for a replica to have what is written.
-    pub(super) fn replicated(mut self, within: Duration) -> Self {
-        self.replicated = Some(within);
-        self
-    }
-
     pub(super) const fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Tells whether it may hold up those behind it.
-    pub(super) const fn is_patient(&self) -> bool {
-        self.replicated.is_some()
+    /// Tells whether it must survive the server that acknowledges it.
+    pub(super) fn must_survive(&self) -> bool {
+        self.key.is_mark() && !matches!(self.kind, Kind::Load)
     }
 
     /// Returns the key, if the server sends word when it changes.
@@ -83,26 +98,17 @@ impl Call {
         matches!(self.kind, Kind::Load)
     }
 
-    /// Sends it over a connection and returns the answer to its one command, and whether the server
-    /// sends word when the key changes.
+    /// Sends it over a connection.
     ///
-    /// A script that the server does not know is sent in full; nothing was done by then. `asking`
-    /// is for a slot of a cluster that is on its way here, `tracking` says that the server sends
-    /// word of changes over this connection.
+    /// A script that the server does not know is sent in full; nothing was done by then.
     pub(super) async fn send(
         &self,
         connection: &mut impl ConnectionLike,
-        asking: bool,
-        tracking: bool,
-    ) -> Result<(Value, bool), RedisError> {
-        let before = match (asking, tracking && self.tracked) {
-            (true, _) => Some(cmd("ASKING")),
-            (false, true) => Some(client("CACHING", "YES")),
-            (false, false) => None,
-        };
-        match self.send_as(self.command(false), connection, before.clone()).await {
+        manner: Manner,
+    ) -> Result<Sent, RedisError> {
+        match self.send_as(self.command(false), connection, manner).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send_as(self.command(true), connection, before).await
+                self.send_as(self.command(true), connection, manner).await
             }
             answer => answer,
         }
@@ -112,16 +118,26 @@ impl Call {
         &self,
         command: Cmd,
         connection: &mut impl ConnectionLike,
-        before: Option<Cmd>,
-    ) -> Result<(Value, bool), RedisError> {
-        let after = self.replicated.map(|within| {
+        manner: Manner,
+    ) -> Result<Sent, RedisError> {
+        let tracked = manner.tracking && self.tracked && !manner.asking;
+        let before = match (manner.asking, tracked) {
+            (true, _) => Some(cmd("ASKING")),
+            (false, true) => Some(client("CACHING", "YES")),
+            (false, false) => None,
+        };
+        let after = manner.waiting.then(|| {
             let mut wait = cmd("WAIT");
-            wait.arg(1).arg(milliseconds(within));
+            wait.arg(1).arg(milliseconds(REPLICATION));
             wait
         });
         if before.is_none() && after.is_none() {
             let answer = connection.req_packed_command(&command).await?;
-            return Ok((answer.extract_error()?, false));
+            return Ok(Sent {
+                answer: answer.extract_error()?,
+                tracked: false,
+                unconfirmed: false,
+            });
         }
         // Several commands in one packet; each is answered by itself.
         let mut pipeline = Pipeline::new();
@@ -132,13 +148,11 @@ impl Call {
         let count = pipeline.cmd_iter().count();
         let mut answers = connection.req_packed_commands(&pipeline, 0, count).await?.into_iter();
         // A right that is missing, or was taken away: what is read then is not tracked.
-        let prepared = prepared
+        let granted = prepared
             && answers.next().is_some_and(|answer| !matches!(answer, Value::ServerError(_)));
         let answer = answers.next().unwrap_or(Value::Nil).extract_error()?;
-        if let Some(Value::Int(0)) = answers.next() {
-            tracing::debug!("no replica of the store has confirmed a write in time");
-        }
-        Ok((answer, prepared))
+        let unconfirmed = manner.waiting && !matches!(answers.next(), Some(Value::Int(1..)));
+        Ok(Sent { answer, tracked: tracked && granted, unconfirmed })
     }
 
     fn command(&self, with_text: bool) -> Cmd {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::call::Call;
 use super::connect::{Access, Address, text};
 use super::is_link_lost;
-use super::link::Link;
+use super::pair::Pair;
 use crate::clock::{Clock as _, SystemClock};
 use crate::store::Key;
 
@@ -52,13 +52,11 @@ struct State {
 
 type Asking = watch::Receiver<Option<Result<(), RedisError>>>;
 
-/// One server, with its two links.
+/// One server.
 pub(super) struct Node {
     host: String,
     port: u16,
-    pub(super) link: Link,
-    /// For calls that may hold up those behind them.
-    pub(super) beside: Link,
+    pair: Pair,
 }
 
 impl Cluster {
@@ -74,13 +72,13 @@ impl Cluster {
 
     /// Returns what is known of a key without asking.
     pub(super) fn known(&self, key: &Key) -> Option<Option<Bytes>> {
-        self.node_of(key)?.link.known(key)
+        self.node_of(key)?.pair.link.known(key)
     }
 
     /// Forgets what is known of a key that is being changed here.
     pub(super) fn forget(&self, key: &Key) {
         if let Some(node) = self.node_of(key) {
-            node.link.forget(key);
+            node.pair.link.forget(key);
         }
     }
 
@@ -97,8 +95,7 @@ impl Cluster {
         let mut asking = false;
         let mut repeated = false;
         for _ in 0..REDIRECTIONS {
-            let link = if call.is_patient() { &node.beside } else { &node.link };
-            let error = match link.run(call, asking).await {
+            let error = match node.pair.run(call, asking).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -148,12 +145,8 @@ impl Cluster {
         }
         let client = self.access.client(self.access.at(host, port))?;
         let address = Address::server(client, true, self.access.time_outs);
-        let node = Arc::new(Node {
-            host: host.to_owned(),
-            port,
-            link: Link::new(address.clone(), self.cached),
-            beside: Link::beside(address),
-        });
+        let node =
+            Arc::new(Node { host: host.to_owned(), port, pair: Pair::new(&address, self.cached) });
         state.nodes.insert(place, node.clone());
         Ok(node)
     }

@@ -103,6 +103,11 @@ impl Address {
         }
     }
 
+    /// Tells whether another server takes its place when it is no master any more.
+    pub(super) const fn has_others(&self) -> bool {
+        self.is_replicated()
+    }
+
     /// Tells whether the server that was connected to last is still the right one. Where nobody
     /// can tell, it is.
     pub(super) async fn is_current(&self) -> bool {
@@ -168,9 +173,18 @@ async fn open(
 /// then they do not call it so. One that was demoted says so at once.
 async fn be_master(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let role: Value = cmd("ROLE").query_async(connection).await?;
-    match &role {
-        Value::Array(parts) if parts.first().and_then(text) == Some("master") => Ok(()),
-        _ => Err((ErrorKind::Io, "the server that the sentinels call master is none").into()),
+    if is_master(&role) {
+        Ok(())
+    } else {
+        Err((ErrorKind::Io, "the server that the sentinels call master is none").into())
+    }
+}
+
+/// Reads the answer to `ROLE`; what is no such answer says nothing against the server.
+pub(super) fn is_master(role: &Value) -> bool {
+    match role {
+        Value::Array(parts) => parts.first().and_then(text) == Some("master"),
+        _ => true,
     }
 }
 

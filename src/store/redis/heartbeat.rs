@@ -5,8 +5,9 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ErrorKind, RedisError, ServerErrorKind, cmd};
+use ::redis::{ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
+use super::connect::is_master;
 use super::is_link_lost;
 use super::link::{Shared, Trouble};
 use crate::clock::{Clock as _, SystemClock};
@@ -25,23 +26,26 @@ pub(super) async fn run(
     let mut warned = false;
     for beat in 0_u32.. {
         let sent = SystemClock.monotonic();
-        let answer: Result<::redis::Value, RedisError> =
-            cmd("PING").query_async(&mut connection).await;
+        let answer: Result<Value, RedisError> = cmd("ROLE").query_async(&mut connection).await;
         // Not held while this sleeps: a store that nobody has any more must end.
         let Some(shared) = shared.upgrade() else { return };
         let trouble = match &answer {
             Err(error) if error.is_timeout() => Some(Trouble::Silent),
             Err(error) if is_link_lost(error) => Some(Trouble::Lost),
-            // A refusal is an answer.
+            // Whoever was replaced hears of changes late, or never.
+            Ok(role) if !is_master(role) && shared.address().has_others() => Some(Trouble::Lost),
             Ok(_) | Err(_) => None,
         };
         if let Some(trouble) = trouble {
             return shared.give_up(generation, trouble);
         }
-        // One that reads its data from disk has others by and by, and does not tell of them.
-        let loading = matches!(&answer, Err(error)
-            if error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading));
-        if !loading && !shared.heard(generation, sent) {
+        // Who may not ask is answered all the same. A replica, and a server that reads its data
+        // from disk, do not tell of changes in time.
+        let tells = match &answer {
+            Ok(role) => is_master(role),
+            Err(error) => error.kind() != ErrorKind::Server(ServerErrorKind::BusyLoading),
+        };
+        if tells && !shared.heard(generation, sent) {
             return;
         }
         if beat % LOOK == 0 {

@@ -11,7 +11,7 @@
 //! with retries, and it needs a runtime when it is constructed.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,17 +20,20 @@ use ::redis::{ErrorKind, PushInfo, PushKind, RedisError, Value};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::call::Call;
+use super::call::{Call, Manner};
 use super::connect::Address;
 use super::heartbeat;
 use super::is_link_lost;
+use crate::clock::{Clock as _, SystemClock};
 use crate::store::Key;
-use crate::store::cache::{Begun, Cache};
+use crate::store::cache::{Begun, Cache, millis};
 
 /// After so many time-outs in a row nothing more is sent over a connection.
 const PATIENCE: u32 = 2;
 /// The pause between two probes of a server that swallows commands.
 const PROBE: Duration = Duration::from_millis(200);
+/// After a replica did not confirm a write in time none is waited for so long.
+const FORBEARANCE: Duration = Duration::from_secs(15);
 
 /// One connection that all calls share, and how to get another.
 pub(super) struct Link {
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Whether the server has replicas that a write can be waited for at.
     replicated: AtomicBool,
+    /// No replica is waited for until then, in monotonic milliseconds.
+    behind_until: AtomicU64,
 }
 
 #[derive(Default)]
@@ -107,7 +112,16 @@ impl Link {
     fn with(address: Address, cache: Cache, beats: bool) -> Self {
         let state = Mutex::default();
         let replicated = AtomicBool::new(address.is_replicated());
-        Self { shared: Arc::new(Shared { address, beats, cache, state, replicated }) }
+        Self {
+            shared: Arc::new(Shared {
+                address,
+                beats,
+                cache,
+                state,
+                replicated,
+                behind_until: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// Returns where the server is, for people.
@@ -118,6 +132,13 @@ impl Link {
     /// Tells whether the server has replicas, as far as is known.
     pub(super) fn is_replicated(&self) -> bool {
         self.shared.replicated.load(Ordering::Acquire)
+    }
+
+    /// Tells whether a replica has confirmed the last write that waited for one, or long enough ago
+    /// none did: calls over one connection must not all wait for a replica that has fallen behind.
+    pub(super) fn keeps_up(&self) -> bool {
+        let until = self.shared.behind_until.load(Ordering::Acquire);
+        millis(SystemClock.monotonic()) >= until
     }
 
     /// Returns what the server holds under a key, if that is known here.
@@ -134,12 +155,18 @@ impl Link {
 
     /// Asks something over the connection. What may be asked twice is, where the connection was
     /// lost while it lay idle.
-    pub(super) async fn run(&self, call: &Call, asking: bool) -> Result<Value, RedisError> {
+    pub(super) async fn run(
+        &self,
+        call: &Call,
+        asking: bool,
+        waiting: bool,
+    ) -> Result<Value, RedisError> {
+        let manner = Manner { asking, waiting, tracking: false };
         let connected = self.connected().await?;
-        match self.run_over(connected, call, asking).await {
+        match self.run_over(connected, call, manner).await {
             Err(error) if call.may_be_repeated() && error.is_connection_dropped() => {
                 let connected = self.connected().await?;
-                self.run_over(connected, call, asking).await
+                self.run_over(connected, call, manner).await
             }
             answer => answer,
         }
@@ -149,7 +176,7 @@ impl Link {
         &self,
         connected: Connected,
         call: &Call,
-        asking: bool,
+        manner: Manner,
     ) -> Result<Value, RedisError> {
         let Connected { generation, mut connection, tracking } = connected;
         let (number, begun) = {
@@ -159,10 +186,11 @@ impl Link {
             let current = state.generation == generation
                 && matches!(state.phase, Phase::Connected(_))
                 && tracking
-                && !asking;
+                && !manner.asking;
             (state.calls, current.then(|| self.shared.cache.begin()))
         };
-        let answer = call.send(&mut connection, asking, begun.is_some()).await;
+        let manner = Manner { tracking: begun.is_some(), ..manner };
+        let answer = call.send(&mut connection, manner).await;
         let ended = {
             let mut state = self.shared.lock();
             if state.generation == generation { state.judge(number, &answer) } else { None }
@@ -170,10 +198,16 @@ impl Link {
         if let Some(trouble) = ended {
             self.shared.give_up(generation, trouble);
         }
-        if let (Some(begun), Ok((value, true))) = (begun, &answer) {
-            self.keep(begun, call, value);
+        let sent = answer?;
+        if let (Some(begun), true) = (begun, sent.tracked) {
+            self.keep(begun, call, &sent.answer);
         }
-        answer.map(|(value, _)| value)
+        if sent.unconfirmed {
+            let until = millis(SystemClock.monotonic() + FORBEARANCE);
+            self.shared.behind_until.store(until, Ordering::Release);
+            tracing::warn!(server = %self.server(), "no replica has confirmed a sign-out in time");
+        }
+        Ok(sent.answer)
     }
 
     fn keep(&self, begun: Begun, call: &Call, value: &Value) {

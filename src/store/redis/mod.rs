@@ -7,6 +7,7 @@ mod connect;
 mod given;
 mod heartbeat;
 mod link;
+mod pair;
 mod place;
 mod sentinel;
 
@@ -22,7 +23,7 @@ pub use self::builder::RedisStoreBuilder;
 use self::call::Call;
 use self::cluster::Cluster;
 use self::given::Given;
-use self::link::Link;
+use self::pair::Pair;
 use super::{Key, Store, StoreError, StoreErrorKind, StoreFuture};
 use crate::names::InvalidName;
 
@@ -65,9 +66,10 @@ use crate::names::InvalidName;
 ///
 /// A user of its access control lists needs `+get +set +getdel +del +evalsha +eval` on the keys
 /// `<prefix>:*`, and `+select` for another database than 0. With `+client|tracking +client|caching`
-/// there is a local cache, with `+info` a warning of settings that endanger sessions, with `+wait`
-/// (and `+info`) a sign-out waits for a replica. By way of sentinels `+role` is needed too, in a
-/// cluster `+cluster|slots` and, while slots move, `+asking`. `+ping` is asked for and may be refused.
+/// there is a local cache, with `+role` none of a server that is no master any
+/// more, with `+info` a warning of settings that endanger sessions, with `+wait` (and `+info`) a
+/// sign-out waits for a replica. By way of sentinels `+role` is needed, in a cluster `+cluster|slots`
+/// and, while slots move, `+asking`.
 ///
 /// The server must not evict: with a `maxmemory-policy` other than `noeviction` people are signed
 /// out when memory is short, and a warning is logged.
@@ -151,7 +153,7 @@ impl fmt::Debug for RedisStore {
         let server = match &*self.0 {
             Way::Cluster(cluster) => cluster.server(),
             Way::Given(_) => "a connection of the application",
-            Way::One { link, .. } => link.server(),
+            Way::One(pair) => pair.link.server(),
         };
         f.debug_struct("RedisStore").field("server", &server).finish()
     }
@@ -161,11 +163,7 @@ impl fmt::Debug for RedisStore {
 enum Way {
     Cluster(Arc<Cluster>),
     Given(Arc<dyn Given>),
-    One {
-        link: Link,
-        /// For calls that may hold up those behind them.
-        beside: Link,
-    },
+    One(Pair),
 }
 
 impl Way {
@@ -174,7 +172,7 @@ impl Way {
         match self {
             Self::Cluster(cluster) => cluster.known(key),
             Self::Given(_) => None,
-            Self::One { link, .. } => link.known(key),
+            Self::One(pair) => pair.link.known(key),
         }
     }
 
@@ -183,7 +181,7 @@ impl Way {
         match self {
             Self::Cluster(cluster) => cluster.forget(key),
             Self::Given(_) => {}
-            Self::One { link, .. } => link.forget(key),
+            Self::One(pair) => pair.link.forget(key),
         }
     }
 
@@ -191,23 +189,10 @@ impl Way {
         match self {
             Self::Cluster(cluster) => cluster.run(&call).await,
             Self::Given(given) => given.run(call).await,
-            Self::One { beside, .. } if call.is_patient() => beside.run(&call, false).await,
-            Self::One { link, .. } => link.run(&call, false).await,
-        }
-    }
-
-    /// Tells whether a sign-out is to be waited for at a replica.
-    fn is_replicated(&self) -> bool {
-        match self {
-            Self::Cluster(_) => true,
-            Self::Given(_) => false,
-            Self::One { link, .. } => link.is_replicated(),
+            Self::One(pair) => pair.run(&call, false).await,
         }
     }
 }
-
-/// A sign-out that only the master knows is lost with it: so long is waited for a replica.
-const REPLICATION: Duration = Duration::from_millis(100);
 
 impl RedisStore {
     /// Changes something, once, and forgets what was known of it: before the change is sent, so
@@ -217,11 +202,6 @@ impl RedisStore {
         StoreFuture::new(async move {
             let key = call.key().clone();
             way.forget(&key);
-            let call = if key.is_mark() && way.is_replicated() {
-                call.replicated(REPLICATION)
-            } else {
-                call
-            };
             let answer = way.run(call).await;
             way.forget(&key);
             read(answer)

@@ -1,0 +1,421 @@
+//! Redis behind sentinels and as a cluster, on real servers: the conformance suite, fail-overs,
+//! slots that move, and what a person who is signed in sees of it.
+
+#[path = "support/pods.rs"]
+mod pods;
+mod support;
+#[path = "redis/tools.rs"]
+mod tools;
+#[path = "real/topologies.rs"]
+mod topologies;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use pods::a_minute_later;
+use support::World;
+use tools::{LONG, bounded, key, store};
+use topologies::{Shape, Topology};
+use tower_pkce_auth::testing::store_suite;
+use tower_pkce_auth::{Key, RedisStore, Sessions, Store, StoreError};
+
+/// Ten times what a fail-over of these servers takes.
+const HANG: Duration = Duration::from_secs(60);
+const FEW: Duration = Duration::from_millis(10);
+
+fn text(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+/// Servers of one test at a time: a port that a killed one leaves free must not become another's,
+/// whom sentinels would take for it.
+struct Alone {
+    topology: Topology,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
+}
+
+impl std::ops::Deref for Alone {
+    type Target = Topology;
+
+    fn deref(&self) -> &Topology {
+        &self.topology
+    }
+}
+
+impl std::ops::DerefMut for Alone {
+    fn deref_mut(&mut self) -> &mut Topology {
+        &mut self.topology
+    }
+}
+
+/// Starts servers where a thread may be blocked.
+async fn start(shape: Shape) -> Alone {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let started = tokio::task::spawn_blocking(move || Topology::start(shape).unwrap());
+    Alone { topology: started.await.unwrap(), _turn }
+}
+
+/// Does something with the servers that takes its time.
+fn blocking<T>(act: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(act)
+}
+
+/// Asks every 10 ms until it works; says how long that took and how long one try took at most.
+async fn until_it_works<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let (begun, mut longest, mut tries) = (Instant::now(), Duration::ZERO, 0);
+    loop {
+        let sent = Instant::now();
+        let answer = ask().await;
+        longest = longest.max(sent.elapsed());
+        if let Ok(answer) = answer {
+            let took = begun.elapsed();
+            println!("{what}: works after {took:?}, {tries} tries failed, {longest:?} at most");
+            assert!(longest < Duration::from_secs(10), "{what}: a call hangs");
+            return answer;
+        }
+        tries += 1;
+        assert!(begun.elapsed() < HANG, "{what}: it never works again");
+        tokio::time::sleep(FEW).await;
+    }
+}
+
+/// Keys of which each server of a cluster has some.
+fn keys() -> Vec<Key> {
+    (0..60).map(|_| key()).collect()
+}
+
+async fn written(store: &RedisStore, keys: &[Key], value: &str) {
+    for key in keys {
+        assert!(store.insert(key, text(value), LONG).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn sentinels_conform() {
+    let topology = start(Shape::Sentinel).await;
+    store_suite(Arc::new(store(&topology.url())), tokio::time::sleep).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_cluster_conforms() {
+    let topology = start(Shape::Cluster).await;
+    store_suite(Arc::new(store(&topology.url())), tokio::time::sleep).await;
+    // One server that is in the cluster is enough to find the others; one that is not does no harm.
+    let one = topology.node(0).address();
+    store_suite(Arc::new(store(&format!("redis+cluster://127.0.0.1:1,{one}"))), tokio::time::sleep)
+        .await;
+}
+
+/// A master that is killed, one that hangs, and one that hands over: the store follows each.
+async fn follows(shape: Shape) {
+    let mut topology = start(shape).await;
+    let store = store(&topology.url());
+    let keys = keys();
+    written(&store, &keys, "one").await;
+    for (what, planned) in [("killed", false), ("hung", false), ("planned", true)] {
+        let case = format!("{}, {what}", shape.name());
+        let probe = &keys[0];
+        // Every value is on a replica before it is needed there.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for key in &keys {
+            assert_eq!(store.load_cached(key).await.unwrap(), Some(text("one")), "{case}");
+        }
+        let master = blocking(|| topology.master_of(probe.as_str())).unwrap();
+        if planned {
+            blocking(|| topology.fail_over().unwrap());
+        } else {
+            if what == "killed" {
+                topology.kill(master);
+            } else {
+                topology.hang(master).unwrap();
+            }
+            let error = bounded(&case, store.take(&key())).await;
+            println!("{case}: a call meanwhile: {:?}", error.map_err(|error| error.kind()));
+        }
+        let value = until_it_works(&format!("{case}, read"), || store.load(probe)).await;
+        assert_eq!(value, Some(text("one")), "{case}");
+        for key in &keys {
+            let value = until_it_works_quietly(|| store.load(key)).await;
+            assert_eq!(value, Some(text("one")), "{case}: nothing is lost");
+        }
+        let fresh = key();
+        until_it_works(&format!("{case}, write"), || store.insert(&fresh, text("x"), LONG)).await;
+        // The old master comes back, empty or as it was, and is written to by nobody.
+        match what {
+            "killed" => blocking(|| topology.start_again(master).unwrap()),
+            "hung" => topology.resume(master).unwrap(),
+            _ => {}
+        }
+        blocking(|| topology.wait_until_healthy().unwrap());
+        for round in 0..50 {
+            let key = key();
+            let sent = until_it_works_quietly(|| store.insert(&key, text("y"), LONG)).await;
+            assert!(sent, "{case}, {round}");
+            let master = blocking(|| topology.master_of(key.as_str())).unwrap();
+            let there = topology.node(master).ask(&["GET", key.as_str()]).unwrap();
+            assert_eq!(there.text(), "y", "{case}, {round}: it is where the master is");
+        }
+        // No local copy has outlived its server.
+        for key in &keys {
+            assert!(store.swap(key, &text("one"), text("two"), LONG).await.unwrap(), "{case}");
+            assert!(store.swap(key, &text("two"), text("one"), LONG).await.unwrap(), "{case}");
+            assert_eq!(store.load_cached(key).await.unwrap(), Some(text("one")), "{case}");
+        }
+    }
+}
+
+async fn until_it_works_quietly<T, F>(mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Ok(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < HANG, "it never works again");
+        tokio::time::sleep(FEW).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_fail_over_of_sentinels_is_followed() {
+    follows(Shape::Sentinel).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_fail_over_of_a_cluster_is_followed() {
+    follows(Shape::Cluster).await;
+}
+
+/// A sign-out is on a replica before it is acknowledged; a replica that hangs holds up one of them,
+/// and not those behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_sign_out_waits_for_a_replica_that_keeps_up() {
+    let topology = start(Shape::Sentinel).await;
+    let store = store(&topology.url());
+    let mark = || Key::new("suite", "{marks}", key().as_str().as_bytes());
+    store.load(&mark()).await.unwrap();
+    // The heartbeat has looked whether there is a replica.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let replica = 1 - blocking(|| topology.master_of("x")).unwrap();
+    for round in 0..100 {
+        let mark = mark();
+        assert!(store.insert(&mark, text("1"), LONG).await.unwrap());
+        let there = topology.node(replica).ask(&["GET", mark.as_str()]).unwrap();
+        assert_eq!(there.text(), "1", "{round}: acknowledged and not on the replica");
+    }
+    topology.hang(replica).unwrap();
+    let begun = Instant::now();
+    assert!(store.insert(&mark(), text("1"), LONG).await.unwrap());
+    let first = begun.elapsed();
+    for _ in 0..100 {
+        assert!(store.insert(&mark(), text("1"), LONG).await.unwrap());
+    }
+    println!(
+        "replica hangs: the first sign-out waits {first:?}, a hundred more {:?}",
+        begun.elapsed()
+    );
+    assert!(first >= Duration::from_millis(90), "{first:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "they do not wait one after the other");
+    topology.resume(replica).unwrap();
+}
+
+/// The other masters of a cluster go on while one is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_lost_master_of_a_cluster_concerns_its_own_keys_alone() {
+    let topology = start(Shape::Cluster).await;
+    let store = store(&topology.url());
+    let keys = keys();
+    written(&store, &keys, "one").await;
+    let lost = blocking(|| topology.master_of(keys[0].as_str())).unwrap();
+    let (its, others): (Vec<_>, Vec<_>) =
+        blocking(|| keys.iter().partition(|key| topology.master_of(key.as_str()) == Some(lost)));
+    assert!(!its.is_empty() && !others.is_empty());
+    topology.hang(lost).unwrap();
+    for key in &others {
+        let sent = Instant::now();
+        assert_eq!(store.load(key).await.unwrap(), Some(text("one")));
+        assert!(sent.elapsed() < Duration::from_millis(500), "{:?}", sent.elapsed());
+    }
+    bounded("its own key", store.take(its[0])).await.unwrap_err();
+    topology.resume(lost).unwrap();
+}
+
+/// A slot on its way from one master to another: keys that are there, on the way, and not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_slot_that_moves_is_followed_key_by_key() {
+    let topology = start(Shape::Cluster).await;
+    let (store, other) = (store(&topology.url()), store(&topology.url()));
+    let moved = key();
+    store.insert(&moved, text("one"), LONG).await.unwrap();
+    let ask = |node: usize, command: &[&str]| {
+        blocking(|| topology.node(node).ask(command)).unwrap().text().to_owned()
+    };
+    let slot = blocking(|| topology.node(0).ask(&["CLUSTER", "KEYSLOT", moved.as_str()]).unwrap());
+    let slot = slot.number().unwrap().to_string();
+    let masters = blocking(|| topology.masters());
+    let from = blocking(|| topology.master_of(moved.as_str())).unwrap();
+    let to = *masters.iter().find(|master| **master != from).unwrap();
+    let (from_id, to_id) = (ask(from, &["CLUSTER", "MYID"]), ask(to, &["CLUSTER", "MYID"]));
+    // A copy is known here, and must not be believed once the key has moved.
+    assert_eq!(other.load_cached(&moved).await.unwrap(), Some(text("one")));
+    ask(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    ask(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    assert_eq!(store.load(&moved).await.unwrap(), Some(text("one")), "still there");
+    let port = topology.node(to).address().port().to_string();
+    ask(
+        from,
+        &[
+            "MIGRATE",
+            "127.0.0.1",
+            &port,
+            moved.as_str(),
+            "0",
+            "5000",
+            "AUTH2",
+            "operator",
+            "operator",
+        ],
+    );
+    for store in [&store, &other] {
+        assert_eq!(store.load(&moved).await.unwrap(), Some(text("one")), "by ASK");
+        assert_eq!(store.load_cached(&moved).await.unwrap(), Some(text("one")), "by ASK");
+    }
+    assert!(store.swap(&moved, &text("one"), text("two"), LONG).await.unwrap(), "by ASK");
+    assert_eq!(other.load_cached(&moved).await.unwrap(), Some(text("two")), "no copy is kept");
+    for node in [to, from] {
+        ask(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+    }
+    for store in [&store, &other] {
+        assert_eq!(store.load(&moved).await.unwrap(), Some(text("two")), "by MOVED");
+        assert_eq!(store.take(&key()).await.unwrap(), None);
+    }
+    assert_eq!(store.take(&moved).await.unwrap(), Some(text("two")));
+}
+
+/// What a person sees: nothing, or 503 for as long as nobody is master; a sign-out stays one.
+async fn people_stay(shape: Shape) {
+    let world = World::new().await;
+    let mut topology = start(shape).await;
+    let app = |sessions| {
+        let builder = world.builder().store(store(&topology.url())).sessions(sessions);
+        world.app(&builder.build().unwrap())
+    };
+    let apps = [app(Sessions::Stored), app(Sessions::Sealed)];
+    let mut people = Vec::new();
+    let mut gone = Vec::new();
+    for app in &apps {
+        let mut browser = world.browser(app, "alice");
+        assert_eq!(browser.sign_in("/").await.body, "alice");
+        a_minute_later(&mut browser);
+        people.push(browser);
+        let mut browser = world.browser(app, "bob");
+        assert_eq!(browser.sign_in("/").await.body, "bob");
+        let copy = browser.clone();
+        browser.post("/auth/logout").await;
+        gone.push(copy);
+    }
+    // All is on the replicas; only sign-outs are waited for.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Whoever has the sign-outs.
+    let victim = blocking(|| topology.master_of("auth:{marks}:x")).unwrap();
+    topology.kill(victim);
+    let begun = Instant::now();
+    let mut refused = 0;
+    loop {
+        let mut well = true;
+        for browser in &mut people {
+            let reply = browser.get("/who").await;
+            match reply.status {
+                StatusCode::OK => assert_eq!(reply.body, "alice"),
+                StatusCode::SERVICE_UNAVAILABLE => {
+                    refused += 1;
+                    well = false;
+                }
+                other => panic!("{}: {other}: {}", shape.name(), reply.reason()),
+            }
+        }
+        // Beyond what is believed of a server that is gone.
+        if well && begun.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        assert!(begun.elapsed() < HANG, "{}: never well again", shape.name());
+        tokio::time::sleep(FEW).await;
+    }
+    println!("{}: {refused} requests refused while nobody was master", shape.name());
+    for copy in &mut gone {
+        a_minute_later(copy);
+        let reply = copy.get("/who").await;
+        assert_eq!(reply.status, StatusCode::FOUND, "{}: a sign-out stays", shape.name());
+    }
+    for browser in &mut people {
+        let mut another = world.browser(&browser.app, "mallory");
+        assert_eq!(another.sign_in("/").await.body, "mallory", "and people can sign in");
+    }
+}
+
+/// A shard that comes back empty: whose sessions were there signs in again, the others stay; without
+/// the sign-outs nobody is believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn a_shard_of_a_cluster_that_is_emptied_signs_out_its_own_people_alone() {
+    let world = World::new().await;
+    let topology = start(Shape::Cluster).await;
+    let builder = world.builder().store(store(&topology.url()));
+    let app = world.app(&builder.build().unwrap());
+    let marks = blocking(|| topology.master_of("auth:{marks}:x")).unwrap();
+    let sessions_of = |node: usize| {
+        let listed = blocking(|| topology.node(node).ask(&["KEYS", "auth:session:*"])).unwrap();
+        listed.list().len()
+    };
+    let mut people = Vec::new();
+    for _ in 0..12 {
+        let masters = blocking(|| topology.masters());
+        let before: Vec<_> = masters.iter().map(|node| sessions_of(*node)).collect();
+        let mut browser = world.browser(&app, "alice");
+        assert_eq!(browser.sign_in("/").await.body, "alice");
+        a_minute_later(&mut browser);
+        let home = masters.iter().zip(before).find(|(node, count)| sessions_of(**node) > *count);
+        people.push((*home.expect("it lies somewhere").0, browser));
+    }
+    let emptied = people.iter().map(|(home, _)| *home).find(|home| *home != marks).unwrap();
+    assert_eq!(topology.node(emptied).ask(&["FLUSHALL"]).unwrap().text(), "OK");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for (home, browser) in &mut people {
+        let status = browser.get("/who").await.status;
+        let expected = if *home == emptied { StatusCode::FOUND } else { StatusCode::OK };
+        assert_eq!(status, expected, "server {home}, emptied {emptied}, sign-outs on {marks}");
+    }
+    assert_eq!(topology.node(marks).ask(&["FLUSHALL"]).unwrap().text(), "OK");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for (_, browser) in &mut people {
+        assert_eq!(browser.get("/who").await.status, StatusCode::FOUND, "nobody knows who left");
+        assert_eq!(browser.sign_in("/").await.body, "alice", "and everybody can come back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn people_stay_signed_in_over_a_fail_over_of_sentinels() {
+    people_stay(Shape::Sentinel).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; scripts/test runs it"]
+async fn people_stay_signed_in_over_a_fail_over_of_a_cluster() {
+    people_stay(Shape::Cluster).await;
+}
