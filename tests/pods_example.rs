@@ -67,8 +67,9 @@ async fn a_store_that_is_not_there_is_a_miss() {
 
 #[tokio::test]
 async fn what_it_does_not_know_it_refuses() {
-    let cases: [&[&str]; 6] = [
-        &["--soak", "60"],
+    let cases: [&[&str]; 7] = [
+        &["--soak", "0"],
+        &["--soak", "soon"],
         &["--store", "rocksdb"],
         &["--logins", "0"],
         &["--logins", "many"],
@@ -82,10 +83,17 @@ async fn what_it_does_not_know_it_refuses() {
     }
     let (code, help, _) = run(&["--help"]).await;
     assert_eq!(code, Some(0));
-    for option in ["--logins <N>", "--pods <N>", "--store <STORE>"] {
+    for option in ["--logins <N>", "--pods <N>", "--soak <SECONDS>", "--store <STORE>"] {
         assert!(help.contains(option), "{help}");
     }
     assert!(!help.contains("--pod\n") && !help.contains("--pod "), "hidden: {help}");
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_never_killed() {
+    let (code, table, log) = run(&["--soak", "5", "--store", "redis://127.0.0.1:1/"]).await;
+    assert_eq!((code, table.as_str()), (Some(1), ""), "{log}");
+    assert!(log.contains("must be our own"), "{log}");
 }
 
 #[tokio::test]

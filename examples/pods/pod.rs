@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,7 +15,11 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
-use tower_pkce_auth::{ClientId, ClientSecret, CookieKeys, Identity, PkceAuthLayer, RedisStore};
+use tower_pkce_auth::{
+    ClientId, ClientSecret, CookieKeys, Identity, PkceAuthLayer, RedisStore, Sessions,
+};
+
+use crate::pace::Pace;
 
 /// The environment variable by which the parent hands [`Settings`] over.
 pub const ENVIRONMENT: &str = "PODS_SETTINGS";
@@ -31,6 +37,12 @@ pub struct Settings {
     pub pending: Pending,
     /// The URL of Redis; sessions lie there, too.
     pub redis: Option<String>,
+    /// Whether sessions are sealed in cookies all the same.
+    #[serde(default)]
+    pub sealed: bool,
+    /// A wall clock that is not the machine's.
+    #[serde(default)]
+    pub pace: Option<Pace>,
 }
 
 /// Where pending logins are kept.
@@ -58,6 +70,12 @@ impl Settings {
         .pending(pending);
         if let Some(url) = self.redis {
             builder = builder.store(RedisStore::new(&url)?);
+        }
+        if self.sealed {
+            builder = builder.sessions(Sessions::Sealed);
+        }
+        if let Some(pace) = self.pace {
+            builder = builder.clock(Arc::new(pace)).session_absolute(LONG);
         }
         Ok(builder.build()?)
     }
@@ -97,6 +115,9 @@ async fn input_is_closed() {
     });
     let _ = wait.await;
 }
+
+/// Where the clock runs fast, sessions end by a logout only.
+const LONG: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Says who asks for what.
 async fn who(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -67,7 +67,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn memory(&mut self) -> Result<(), Box<dyn Error>> {
         let logins = self.options.logins;
-        let keeping = Keeping { pending: Pending::Memory, redis: None };
+        let keeping = Keeping::without_redis(Pending::Memory);
         let fleet = self.fleet(&keeping).await?;
         let name = format!("{logins} logins, random pod, memory of the pod");
         let scenario = Scenario::new(name, LOGINS, "the honest figure, no errors");
@@ -83,7 +83,7 @@ impl Run<'_> {
 
     async fn sealed(&mut self) -> Result<(), Box<dyn Error>> {
         let logins = self.options.logins;
-        let fleet = self.fleet(&Keeping { pending: Pending::Sealed, redis: None }).await?;
+        let fleet = self.fleet(&Keeping::without_redis(Pending::Sealed)).await?;
         let name = format!("{logins} logins, random pod, sealed, no server");
         let scenario = Scenario::new(name, LOGINS, format!("{logins}/{logins}"));
         self.add(scenario, logins::at_first_try(&fleet, logins)).await;
@@ -119,7 +119,7 @@ impl Run<'_> {
         fleet.end().await?;
 
         let fleet =
-            self.fleet(&Keeping { pending: Pending::Sealed, redis: Some(url.clone()) }).await?;
+            self.fleet(&Keeping { pending: Pending::Sealed, ..Keeping::redis(url) }).await?;
         self.add(sealed, pairs::once(&fleet, logins)).await;
         fleet.end().await
     }
