@@ -67,7 +67,9 @@ async fn a_store_that_is_not_there_is_a_miss() {
 
 #[tokio::test]
 async fn what_it_does_not_know_it_refuses() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 9] = [
+        &["--faults", "--soak", "20"],
+        &["--write", "page.md"],
         &["--soak", "0"],
         &["--soak", "soon"],
         &["--store", "rocksdb"],
@@ -83,7 +85,8 @@ async fn what_it_does_not_know_it_refuses() {
     }
     let (code, help, _) = run(&["--help"]).await;
     assert_eq!(code, Some(0));
-    for option in ["--logins <N>", "--pods <N>", "--soak <SECONDS>", "--store <STORE>"] {
+    for option in ["--faults", "--logins <N>", "--pods <N>", "--soak <SECONDS>", "--store <STORE>"]
+    {
         assert!(help.contains(option), "{help}");
     }
     assert!(!help.contains("--pod\n") && !help.contains("--pod "), "hidden: {help}");

@@ -169,6 +169,11 @@ impl Browser {
         self.agree_as(url, &self.user).await
     }
 
+    /// Time goes by until the browser drops the note that a login was just completed.
+    pub fn a_minute_later(&self) {
+        self.jar().drop_ending("-n");
+    }
+
     /// The value of the session cookie.
     pub fn session(&self) -> Option<String> {
         self.jar().session().map(str::to_owned)

@@ -36,6 +36,8 @@ pub struct Keeping {
     /// Whether sessions are sealed in cookies although there is a Redis.
     pub sealed: bool,
     pub pace: Option<Pace>,
+    /// Where pods reach the provider, if not where browsers do.
+    pub internal_issuer: Option<String>,
 }
 
 impl Keeping {
@@ -44,14 +46,8 @@ impl Keeping {
         Self { redis: Some(url.to_owned()), ..Self::without_redis(Pending::Store) }
     }
 
-    /// Nothing but the marks of logouts in a Redis.
-    #[allow(dead_code, reason = "the fault table is next")]
-    pub fn marks_in_redis(url: &str) -> Self {
-        Self { pending: Pending::Sealed, sealed: true, ..Self::redis(url) }
-    }
-
     pub const fn without_redis(pending: Pending) -> Self {
-        Self { pending, redis: None, sealed: false, pace: None }
+        Self { pending, redis: None, sealed: false, pace: None, internal_issuer: None }
     }
 }
 
@@ -79,6 +75,7 @@ impl Fleet {
             redis: keeping.redis.clone(),
             sealed: keeping.sealed,
             pace: keeping.pace,
+            internal_issuer: keeping.internal_issuer.clone(),
         };
         let mut started = Vec::new();
         for _ in 0..pods {

@@ -13,6 +13,7 @@
 mod balancer;
 mod browser;
 mod chance;
+mod faults;
 mod fleet;
 mod jar;
 mod options;
@@ -20,6 +21,7 @@ mod pace;
 mod pod;
 mod redis_server;
 mod redis_tap;
+mod relay;
 mod scenarios;
 mod soak;
 mod table;
@@ -39,6 +41,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     if let Some(seconds) = options.soak {
         let good = soak::run(&options.shapes()?, seconds).await?;
+        return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    if options.faults {
+        let good = faults::run(options.write.as_deref()).await?;
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let table = scenarios::run(&options).await?;

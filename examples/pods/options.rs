@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
@@ -27,6 +28,12 @@ pub struct Options {
     /// redis; for --soak redis, sentinel and cluster.
     #[arg(long, value_name = "STORE")]
     pub store: Vec<StoreChoice>,
+    /// Makes every outage, and prints what people see in it as a table in Markdown.
+    #[arg(long, conflicts_with_all = ["soak", "store", "logins", "pods"])]
+    pub faults: bool,
+    /// Puts that table into a page, between `<!-- faults -->` and `<!-- /faults -->`.
+    #[arg(long, value_name = "FILE", requires = "faults")]
+    pub write: Option<PathBuf>,
     /// Lets pods and Redis die by chance for so many seconds, with each store in turn.
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(5..))]
     pub soak: Option<u32>,

@@ -18,6 +18,7 @@ use tower::{Layer, service_fn};
 use tower_pkce_auth::{
     ClientId, ClientSecret, CookieKeys, Identity, PkceAuthLayer, RedisStore, Sessions,
 };
+use tracing_subscriber::EnvFilter;
 
 use crate::pace::Pace;
 
@@ -28,6 +29,9 @@ pub const ENVIRONMENT: &str = "PODS_SETTINGS";
 #[derive(Clone, Deserialize, Serialize)]
 pub struct Settings {
     pub issuer: String,
+    /// Where pods reach it, if not there.
+    #[serde(default)]
+    pub internal_issuer: Option<String>,
     pub client_id: String,
     pub client_secret: String,
     /// The address of the balancer.
@@ -71,6 +75,9 @@ impl Settings {
         if let Some(url) = self.redis {
             builder = builder.store(RedisStore::new(&url)?);
         }
+        if let Some(issuer) = self.internal_issuer {
+            builder = builder.internal_issuer(issuer.parse()?);
+        }
         if self.sealed {
             builder = builder.sessions(Sessions::Sealed);
         }
@@ -83,6 +90,11 @@ impl Settings {
 
 /// Serves until the parent closes the standard input, as it does when it ends, however it ends.
 pub async fn run() -> Result<(), Box<dyn Error>> {
+    // Nothing is written unless RUST_LOG asks for it: a pod shares the standard error of its parent.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let settings: Settings = serde_json::from_str(&std::env::var(ENVIRONMENT)?)?;
     let service = settings.layer()?.layer(service_fn(who));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
