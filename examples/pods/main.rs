@@ -21,6 +21,7 @@ mod pace;
 mod pod;
 mod redis_server;
 mod redis_tap;
+mod redis_waits;
 mod relay;
 mod scenarios;
 mod soak;

@@ -7,6 +7,7 @@ mod outages;
 mod pairs;
 mod secrets;
 mod stores;
+mod waits;
 
 use std::error::Error;
 use std::future::Future;
@@ -19,6 +20,7 @@ use crate::fleet::{Fleet, Keeping};
 use crate::options::Options;
 use crate::pod::Pending;
 use crate::redis_tap::Tap;
+use crate::redis_waits::Waits;
 use crate::table::{Found, Scenario, Table};
 
 /// How often the smaller scenarios are run.
@@ -164,9 +166,14 @@ impl Run<'_> {
         let hung = Scenario::new("Redis hangs: a login starts", "- / 5.0 s / 5.0 s", away);
         let on = Scenario::new("Redis goes on: login starts", "- / - / -", "in 1 s");
         let read = Scenario::new("verifier readable in Redis", "yes / yes / yes", "no: sealed");
+        let kinds = waits::KINDS.map(|(kind, most)| {
+            let name = format!("waits for Redis, one after another: {kind}");
+            Scenario::new(name, "- / - / -", format!("at most {most}"))
+        });
         let why = stores.why_not_ours();
         let Some(mut redis) = stores.own else {
             self.leave_out([stopped, back, hung, on, read], why);
+            self.leave_out(kinds, why);
             return Ok(());
         };
 
@@ -176,6 +183,25 @@ impl Run<'_> {
         let fleet = self.fleet(&Keeping::redis(&tap.url())).await?;
         self.add(read, secrets::in_redis(&fleet, &tap, &redis.url(), ROUNDS)).await;
         fleet.end().await?;
+
+        let waits = Waits::start(redis.port()).await?;
+        let fleet = Fleet::start(&self.provider, 2, &Keeping::redis(&waits.url())).await?;
+        let url = redis.url();
+        let counted = waits::of_each_kind(&fleet, &waits, &url, ROUNDS);
+        let counted = timed(&kinds[0], counted).await;
+        fleet.end().await?;
+        match counted {
+            Ok(found) => {
+                for (kind, found) in kinds.into_iter().zip(found) {
+                    self.table.ran(kind, Ok(found));
+                }
+            }
+            Err(error) => {
+                for kind in kinds {
+                    self.table.ran(kind, Err(error.to_string().into()));
+                }
+            }
+        }
 
         let fleet = self.fleet(&Keeping::redis(&redis.url())).await?;
         self.add_both([stopped, back], outages::stopped(&fleet, &mut redis)).await;
