@@ -54,6 +54,8 @@ pub enum ErrorKind {
     IssuerMismatch,
     /// The login took so long, or was finished already, that it cannot be completed.
     LoginExpired,
+    /// The logout token was refused; the detail names the check.
+    LogoutToken,
     /// The method is not one this endpoint serves.
     MethodNotAllowed,
     /// Somebody is signed in whom the access rules do not let in.
@@ -74,6 +76,8 @@ pub enum ErrorKind {
     StoreUnavailable,
     /// The token endpoint refused the code, or its answer is not a token response.
     TokenEndpoint,
+    /// The client starts more logins than one may.
+    TooManyLogins,
     /// The userinfo endpoint failed, or spoke of another person.
     Userinfo,
 }
@@ -110,6 +114,7 @@ impl ErrorKind {
             Self::Internal => ("internal", Inside, StatusCode::INTERNAL_SERVER_ERROR),
             Self::IssuerMismatch => ("issuer_mismatch", Visitor, StatusCode::BAD_REQUEST),
             Self::LoginExpired => ("login_expired", Visitor, StatusCode::BAD_REQUEST),
+            Self::LogoutToken => ("logout_token", Visitor, StatusCode::BAD_REQUEST),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", Visitor, StatusCode::METHOD_NOT_ALLOWED)
             }
@@ -124,6 +129,7 @@ impl ErrorKind {
             Self::StateMalformed => ("state_malformed", Visitor, StatusCode::BAD_REQUEST),
             Self::StoreUnavailable => ("store_unavailable", Store, StatusCode::SERVICE_UNAVAILABLE),
             Self::TokenEndpoint => ("token_endpoint", Provider, StatusCode::BAD_GATEWAY),
+            Self::TooManyLogins => ("too_many_logins", Visitor, StatusCode::TOO_MANY_REQUESTS),
             Self::Userinfo => ("userinfo", Provider, StatusCode::BAD_GATEWAY),
         }
     }

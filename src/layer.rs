@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use crate::admission::Gate;
 use crate::builder::Builder;
 use crate::flow::Core;
+use crate::flow::admin::SessionAdmin;
 use crate::names::{ClientId, Issuer, PublicUrl};
 use crate::respond::Pages;
 use crate::service::PkceAuth;
@@ -49,6 +50,14 @@ impl PkceAuthLayer {
     /// id this application is known there, and where browsers reach it.
     pub fn builder(issuer: Issuer, client_id: ClientId, public_url: PublicUrl) -> Builder {
         Builder::new(issuer, client_id, public_url)
+    }
+}
+
+impl<R> PkceAuthLayer<R> {
+    /// Returns a handle by which the application lists and ends sessions of people.
+    #[must_use]
+    pub fn sessions(&self) -> SessionAdmin {
+        SessionAdmin::new(self.core.clone())
     }
 }
 

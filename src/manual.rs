@@ -17,3 +17,6 @@ pub mod faults {}
 
 #[doc = include_str!("docs/gateway.md")]
 pub mod gateway {}
+
+#[doc = include_str!("docs/own_store.md")]
+pub mod own_store {}

@@ -61,6 +61,11 @@ impl Issuer {
         let base = self.0.strip_suffix('/').unwrap_or(&self.0);
         format!("{base}/.well-known/openid-configuration")
     }
+
+    /// Returns scheme, host and port, as browsers write them.
+    pub(crate) fn origin(&self) -> String {
+        Url::parse(&self.0).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Issuer {

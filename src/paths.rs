@@ -14,7 +14,9 @@ use crate::names::InvalidName;
 /// One of the endpoints this layer serves itself, below its prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Endpoint {
+    BackchannelLogout,
     Callback,
+    FrontchannelLogout,
     HealthLive,
     HealthReady,
     Login,
@@ -123,6 +125,8 @@ pub(crate) struct Paths {
     open: Vec<PathRule>,
     optional: Vec<PathRule>,
     health: bool,
+    backchannel: bool,
+    frontchannel: bool,
 }
 
 impl Paths {
@@ -132,7 +136,15 @@ impl Paths {
         optional: Vec<PathRule>,
         health: bool,
     ) -> Self {
-        Self { prefix: prefix.into(), open, optional, health }
+        let (backchannel, frontchannel) = (false, false);
+        Self { prefix: prefix.into(), open, optional, health, backchannel, frontchannel }
+    }
+
+    /// Serves the endpoints by which the provider ends sessions, or one of them.
+    pub(crate) const fn with_logouts(mut self, backchannel: bool, frontchannel: bool) -> Self {
+        self.backchannel = backchannel;
+        self.frontchannel = frontchannel;
+        self
     }
 
     /// Classifies a request; `path` is the path of the request target, undecoded.
@@ -161,7 +173,9 @@ impl Paths {
 
     fn endpoint(&self, rest: &str) -> Option<Endpoint> {
         Some(match rest {
+            "/backchannel-logout" if self.backchannel => Endpoint::BackchannelLogout,
             "/callback" => Endpoint::Callback,
+            "/frontchannel-logout" if self.frontchannel => Endpoint::FrontchannelLogout,
             "/health/live" if self.health => Endpoint::HealthLive,
             "/health/ready" if self.health => Endpoint::HealthReady,
             "/login" => Endpoint::Login,
@@ -363,6 +377,22 @@ mod tests {
         ] {
             let method = method.parse().unwrap();
             assert_eq!(paths.classify(&method, path), class, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_provider_s_endpoints_are_ours_only_where_they_are_mounted() {
+        for (back, front) in [(false, false), (true, false), (false, true)] {
+            let paths = paths(&[], &[]).with_logouts(back, front);
+            for (path, mounted, endpoint) in [
+                ("/auth/backchannel-logout", back, Endpoint::BackchannelLogout),
+                ("/auth/frontchannel-logout", front, Endpoint::FrontchannelLogout),
+            ] {
+                let class = if mounted { Class::Ours(endpoint) } else { Class::Protected };
+                assert_eq!(paths.classify(&Method::POST, path), class, "{path}");
+                let below = format!("{path}/");
+                assert_eq!(paths.classify(&Method::POST, &below), Class::Protected, "{below}");
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use aws_lc_rs::{digest, hkdf};
 
 use crate::clock::UnixTime;
 use crate::names::InvalidName;
-use crate::secret::{SecretBytes, base64, from_base64, random};
+use crate::secret::{SecretBytes, base64, base64url, from_base64, random};
 
 /// The ring of keys that seals cookies, login state and stored records.
 ///
@@ -115,6 +115,10 @@ pub(crate) enum Purpose {
     LogoutHint = 6,
     /// The id and the key of a stored session, in its cookie.
     StoredSession = 7,
+    /// Which sessions a person has.
+    Person = 8,
+    /// Whose session the provider's `sid` is.
+    Sid = 9,
 }
 
 /// Why a sealed value did not open; for logs and tests, never for the visitor.
@@ -229,6 +233,14 @@ impl Sealer {
             return Ok(buffer);
         }
         Err(OpenError::Foreign)
+    }
+
+    /// Names a value in the log: the same for all pods while the newest key is the same, and not
+    /// to be guessed without it.
+    pub(crate) fn pseudonym(&self, kind: &[u8], value: &str) -> String {
+        let of = sha256_of(&[kind, &self.instance, value.as_bytes()]);
+        let label = [b"tower-pkce-auth pseudonym", &of[..]].concat();
+        base64url(&expand(self.keys.0[0].expose(), &label)[..9])
     }
 
     /// Every part is of fixed length or length-prefixed, so that no two inputs read alike.

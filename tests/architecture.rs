@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors from below; a module is named by the first part of its path under `src/`.
 const FLOORS: &[&[&str]] = &[
     &["clock", "error", "evolve", "names", "secret"],
-    &["cookies", "headers", "paths", "return_to", "seal", "store"],
+    &["cookies", "headers", "limit", "paths", "return_to", "seal", "store"],
     &["oidc"],
     &["identity", "pending", "rules", "session"],
     &["access", "csrf", "flow", "respond"],

@@ -374,5 +374,5 @@ async fn e47_a_refused_login_leaves_no_session_in_the_store() {
     let callback = browser.to_callback("/").await;
     let before = store.len();
     assert_eq!(browser.get(&callback).await.status, 303);
-    assert_eq!(store.len(), before + 1, "a session is an entry");
+    assert_eq!(store.len(), before + 2, "a session, and the note of whose it is");
 }

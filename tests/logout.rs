@@ -370,3 +370,100 @@ async fn j01_a_logout_while_the_store_is_away_holds_as_soon_as_it_is_back() {
         assert_signed_out(&at(&one, &copy), &format!("{what}: on both pods")).await;
     }
 }
+
+#[tokio::test]
+async fn j38_signing_out_everywhere_ends_the_sessions_of_all_browsers() {
+    for kept in Kept::ALL {
+        let world = World::new().await;
+        let (one, two, store) = kept.pods(&world, |builder| builder);
+        let mut here = world.browser(&one, "alice");
+        here.sign_in("/").await;
+        let mut phone = world.browser(&one, "alice");
+        phone.sign_in("/").await;
+        let mut bob = world.browser(&one, "bob");
+        bob.sign_in("/").await;
+        let page = here.get("/auth/logout").await;
+        assert_eq!(page.page(), Some("confirm-sign-out"), "{kept:?}");
+        for part in [
+            "<form method=\"post\" action=\"/auth/logout\"",
+            "<form method=\"post\" action=\"/auth/logout?everywhere=1\"",
+            "data-action=\"sign-out-everywhere\"",
+            "data-action=\"stay\"",
+        ] {
+            assert!(page.body.contains(part), "{kept:?}: {part} is missing");
+        }
+        // Nobody else can press it, and asking for the page is not pressing it.
+        for (method, site) in [(Method::GET, "none"), (Method::POST, "cross-site")] {
+            let mut request = navigation(method, "/auth/logout?everywhere=1");
+            request.headers_mut().insert("sec-fetch-site", site.parse().unwrap());
+            here.send(request).await;
+            assert_eq!(phone.who().await.as_deref(), Some("alice"), "J09 {kept:?} {site}");
+            assert_eq!(here.who().await.as_deref(), Some("alice"), "J09 {kept:?} {site}");
+        }
+        let copy = here.clone();
+        let reply = here.post("/auth/logout?everywhere=1").await;
+        assert_eq!(reply.status, StatusCode::SEE_OTHER, "{kept:?}");
+        assert!(reply.location().starts_with(world.provider.issuer()), "{kept:?}: as any sign-out");
+        assert!(sent(&reply, "id_token_hint").is_some(), "J03 {kept:?}");
+        assert!(here.jar.names().is_empty(), "J02 {kept:?}: {:?}", here.jar.names());
+        for browser in [&copy, &phone] {
+            assert_signed_out(browser, &format!("{kept:?}")).await;
+            if Kept::SHARED.contains(&kept) {
+                assert_signed_out(&at(&two, browser), &format!("{kept:?}: pod two")).await;
+            }
+        }
+        assert_eq!(bob.who().await.as_deref(), Some("bob"), "{kept:?}");
+        phone.sign_in("/auth/login?switch=1").await;
+        assert_eq!(phone.who().await.as_deref(), Some("alice"), "{kept:?}: signing in again");
+
+        // An ordinary sign-out leaves the others alone, also under another query.
+        for query in ["", "?everywhere=0", "?everywhere", "?nowhere=1"] {
+            let mut here = world.browser(&one, "alice");
+            here.sign_in("/").await;
+            here.post(&format!("/auth/logout{query}")).await;
+            assert_eq!(phone.who().await.as_deref(), Some("alice"), "{kept:?} {query}");
+        }
+        drop(store);
+    }
+}
+
+#[tokio::test]
+async fn j38_signing_out_everywhere_is_tried_again_until_the_store_took_it() {
+    for kept in Kept::SHARED {
+        for spoilt in [("swap", "{marks}"), ("load", "person"), ("take", "session")] {
+            if spoilt.1 == "session" && !kept.is_stored() {
+                continue;
+            }
+            let what = format!("{kept:?} {spoilt:?}");
+            let world = World::new().await;
+            let (one, two, store) = kept.pods(&world, |builder| builder);
+            let mut here = world.browser(&one, "alice");
+            here.sign_in("/").await;
+            let mut phone = world.browser(&two, "alice");
+            phone.sign_in("/").await;
+            store.fail_only(spoilt.0, spoilt.1);
+            let reply = here.post("/auth/logout?everywhere=1").await;
+            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
+            assert_eq!(reply.page(), Some("signed-out-here-only"), "{what}");
+            assert!(reply.body.contains("tried again"), "{what}");
+            store.recover();
+            let over = async {
+                while phone.who().await.is_some() {
+                    // The first retry comes after a second.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            assert!(tokio::time::timeout(seconds(5), over).await.is_ok(), "{what}: never");
+        }
+    }
+    // Where nobody can tell whose session it is, the page does not promise it.
+    let world = World::new().await;
+    let (app, store) = Kept::StoredShared.pod(&world, |builder| builder);
+    let mut here = world.browser(&app, "alice");
+    here.sign_in("/").await;
+    store.fail(StoreErrorKind::Unavailable);
+    let reply = here.post("/auth/logout?everywhere=1").await;
+    assert_eq!(reply.page(), Some("signed-out-here-only"));
+    assert!(reply.body.contains("sign out everywhere then"), "{}", reply.body);
+    store.recover();
+}

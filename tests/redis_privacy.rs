@@ -6,6 +6,8 @@ mod secrets;
 #[path = "real/servers.rs"]
 mod servers;
 mod support;
+#[path = "support/tokens.rs"]
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -111,7 +113,12 @@ async fn monitor_keys_values_and_dumps_show_no_secret_and_nobody() {
         (Pending::Store, Sessions::Sealed),
     ] {
         let builder = world.builder().store(RedisStore::new(&redis.url()).unwrap());
-        let builder = builder.pending(pending).sessions(sessions).scope("profile").scope("email");
+        let builder = builder
+            .pending(pending)
+            .sessions(sessions)
+            .frontchannel_logout(true)
+            .scope("profile")
+            .scope("email");
         let app = world.app(&builder.build().unwrap());
         let mut browser = world.browser(&app, SUBJECT);
         sign_in(&mut browser, &secrets, || dumps.push(redis.dump())).await;
@@ -121,7 +128,17 @@ async fn monitor_keys_values_and_dumps_show_no_secret_and_nobody() {
         assert_eq!(browser.who().await.as_deref(), Some(SUBJECT));
         add_cookies(&browser, &secrets);
         dumps.push(redis.dump());
-        assert_eq!(browser.post("/auth/logout").await.status, StatusCode::SEE_OTHER);
+        let id_token = world.provider.issued_id_tokens().pop().unwrap();
+        let sid = tokens::sid(&id_token);
+        let token = tokens::token(&world, Some(SUBJECT), Some(&sid));
+        secrets.add("sid", &sid);
+        secrets.add("logout_token", &token);
+        tokens::log_out(&world, &app, (Some(SUBJECT), Some(&sid)), "a report").await;
+        dumps.push(redis.dump());
+        // The note of the first login, which browsers drop after a minute.
+        browser.jar.0.retain(|(name, _), _| !name.ends_with("-n"));
+        sign_in(&mut browser, &secrets, || dumps.push(redis.dump())).await;
+        assert_eq!(browser.post("/auth/logout?everywhere=1").await.status, StatusCode::SEE_OTHER);
         dumps.push(redis.dump());
     }
     for request in world.provider.token_requests() {

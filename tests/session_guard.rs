@@ -3,6 +3,8 @@
 #[path = "support/pods.rs"]
 mod pods;
 mod support;
+#[path = "support/tokens.rs"]
+mod tokens;
 
 use std::convert::Infallible;
 use std::future::{pending, ready};
@@ -121,9 +123,9 @@ fn request(browser: &Browser, path: &str) -> Request {
     request
 }
 
-async fn signed_in(world: &World, app: &App) -> Browser {
-    let mut browser = world.browser(app, "alice");
-    assert_eq!(browser.sign_in("/").await.body, "alice");
+async fn signed_in(world: &World, app: &App, user: &str) -> Browser {
+    let mut browser = world.browser(app, user);
+    assert_eq!(browser.sign_in("/").await.body, user);
     browser
 }
 
@@ -136,7 +138,7 @@ async fn sign_out(browser: &Browser) {
 async fn each_kind_of_stream_ends_in_its_own_way() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let open =
         async |content_type, first| Stream::open(&layer, &browser, content_type, first).await;
     let mut grpc = open("application/grpc+proto", "x").await;
@@ -172,8 +174,8 @@ async fn a_sign_out_on_one_pod_ends_the_streams_of_the_others() {
         let store = kept.store(&world);
         let pod = || kept.with(world.builder(), &store).build().unwrap();
         let (here, there) = (pod(), pod());
-        let alice = signed_in(&world, &world.app(&there)).await;
-        let bob = signed_in(&world, &world.app(&there)).await;
+        let alice = signed_in(&world, &world.app(&there), "alice").await;
+        let bob = signed_in(&world, &world.app(&there), "alice").await;
         let mut ends = Stream::open(&here, &alice, "text/event-stream", "x").await;
         let mut stays = Stream::open(&here, &bob, "text/event-stream", "x").await;
         sign_out(&alice).await;
@@ -183,6 +185,74 @@ async fn a_sign_out_on_one_pod_ends_the_streams_of_the_others() {
     .await;
 }
 
+/// A sign-out that came to this pod is told at once; one of another is found within a second.
+#[tokio::test]
+async fn j49_streams_end_however_their_session_is_ended() {
+    /// What ends the session at a pod.
+    #[derive(Clone, Copy, Debug)]
+    enum How {
+        Admin,
+        Everybody,
+        Everywhere,
+        One,
+        Report,
+        Frame,
+    }
+    let all = [How::Admin, How::Everybody, How::Everywhere, How::One, How::Report, How::Frame];
+    let cases = all.into_iter().flat_map(|how| Kept::SHARED.map(|kept| (how, kept)));
+    join_all(cases.map(async |(how, kept)| {
+        let what = format!("{how:?} {kept:?}");
+        let world = World::new().await;
+        let store = kept.store(&world);
+        let pod = || kept.with(world.builder(), &store).frontchannel_logout(true).build().unwrap();
+        let (here, there) = (pod(), pod());
+        let (alice, sid) = tokens::sign_in(&world, &world.app(&here), "alice").await;
+        let bob = signed_in(&world, &world.app(&here), "bob").await;
+        let mut near = Stream::open(&here, &alice, "text/event-stream", "x").await;
+        let mut far = Stream::open(&there, &alice, "text/event-stream", "x").await;
+        let mut stays = Stream::open(&here, &bob, "text/event-stream", "x").await;
+        // Long enough for the watches to begin, and just after a look.
+        near.assert_open(&what).await;
+        let app = world.app(&here);
+        let began = std::time::Instant::now();
+        match how {
+            How::Admin => here.sessions().end_person("alice").await.unwrap(),
+            How::Everybody => here.sessions().end_everybody().await.unwrap(),
+            How::Everywhere => {
+                let (mut phone, _) = tokens::sign_in(&world, &app, "alice").await;
+                phone.post("/auth/logout?everywhere=1").await;
+            }
+            How::One => {
+                let sessions = here.sessions().of_person("alice").await.unwrap();
+                assert!(here.sessions().end("alice", sessions[0].id()).await.unwrap());
+            }
+            How::Report => tokens::log_out(&world, &app, (None, Some(&sid)), &what).await,
+            How::Frame => {
+                let query = [("iss", world.provider.issuer()), ("sid", &sid)];
+                let query = url::form_urlencoded::Serializer::new(String::new())
+                    .extend_pairs(query)
+                    .finish();
+                let path = format!("/auth/frontchannel-logout?{query}");
+                let reply = support::send(&app, navigation(Method::GET, &path)).await;
+                assert_eq!(reply.status, StatusCode::OK, "{what}");
+            }
+        }
+        assert!(matches!(near.next().await, Next::End), "{what}");
+        let near_after = began.elapsed();
+        assert!(matches!(far.next().await, Next::End), "{what}");
+        if matches!(how, How::Everybody) {
+            assert!(matches!(stays.next().await, Next::End), "{what}");
+        } else {
+            stays.assert_open(&what).await;
+        }
+        near_after
+    }))
+    .await
+    .iter()
+    // A look comes each 750 ms at the earliest; all of them by chance within 300 ms is unlikely.
+    .for_each(|after| assert!(*after < Duration::from_millis(500), "told at once: {after:?}"));
+}
+
 #[tokio::test]
 async fn streams_end_by_time_and_live_on_while_the_person_is_there() {
     join_all(Kept::ALL.map(async |kept| {
@@ -190,7 +260,7 @@ async fn streams_end_by_time_and_live_on_while_the_person_is_there() {
         let (app, store) = kept.pod(&world, |builder| builder);
         let layer = kept.with(world.builder(), &store).build().unwrap();
         let app_here = world.app(&layer);
-        let mut browser = signed_in(&world, &app).await;
+        let mut browser = signed_in(&world, &app, "alice").await;
         let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
         stream.assert_open(&format!("{kept:?}: at first")).await;
         world.clock.advance(minutes(40));
@@ -202,7 +272,7 @@ async fn streams_end_by_time_and_live_on_while_the_person_is_there() {
         stream.assert_cut(&format!("{kept:?}: idle")).await;
 
         // However busy, no session outlives its absolute end.
-        let mut browser = signed_in(&world, &browser.app).await;
+        let mut browser = signed_in(&world, &browser.app, "alice").await;
         let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
         for _ in 0..17 {
             world.clock.advance(minutes(42));
@@ -221,7 +291,7 @@ async fn a_stored_session_used_on_another_pod_keeps_its_streams_here() {
     let store = kept.store(&world);
     let pod = || kept.with(world.builder(), &store).build().unwrap();
     let (here, there) = (pod(), pod());
-    let mut browser = signed_in(&world, &world.app(&there)).await;
+    let mut browser = signed_in(&world, &world.app(&there), "alice").await;
     let mut stream = Stream::open(&here, &browser, "text/plain", "x").await;
     world.clock.advance(minutes(40));
     assert_eq!(browser.get("/").await.body, "alice");
@@ -235,7 +305,7 @@ async fn streams_outlast_a_short_outage_of_the_store_and_no_long_one() {
         let world = World::new().await;
         let store = kept.store(&world);
         let layer = kept.with(world.builder(), &store).build().unwrap();
-        let browser = signed_in(&world, &world.app(&layer)).await;
+        let browser = signed_in(&world, &world.app(&layer), "alice").await;
         let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
         // The watch looks once before the outage.
         stream.assert_open(&format!("{kept:?}: before")).await;
@@ -255,7 +325,7 @@ async fn streams_outlast_a_short_outage_of_the_store_and_no_long_one() {
 async fn a_grpc_call_that_is_still_being_sent_ends_too_and_other_requests_do_not() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let inner = service_fn(|_: Request| pending::<Result<Response<Body>, Infallible>>());
     let service = guarded(&layer, inner);
     let call = |content_type: &'static str| {
@@ -284,7 +354,7 @@ async fn a_grpc_call_that_is_still_being_sent_ends_too_and_other_requests_do_not
 async fn a_body_that_always_has_more_ends_too() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let inner = service_fn(|_: Request| {
         let endless = tokio_stream::iter(std::iter::repeat(Ok::<_, Infallible>("more")));
         ready(Ok::<_, Infallible>(Response::new(Body::from_stream(endless))))
@@ -311,7 +381,7 @@ async fn a_response_that_is_done_soon_asks_for_nothing_more() {
     let kept = Kept::StoredShared;
     let store = kept.store(&world);
     let layer = kept.with(world.builder(), &store).build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let inner = service_fn(|_: Request| ready(Ok::<_, Infallible>(Response::new(Body::from("x")))));
     let calls = async |asked: bool| {
         store.forget_calls();
@@ -331,7 +401,7 @@ async fn what_belongs_to_no_session_is_left_alone() {
     let world = World::new().await;
     let layer = world.builder().open("/stream".parse().unwrap()).build().unwrap();
     let app = world.app(&layer);
-    let browser = signed_in(&world, &app).await;
+    let browser = signed_in(&world, &app, "alice").await;
     let mut stream = Stream::open(&layer, &browser, "text/event-stream", "x").await;
     sign_out(&browser).await;
     stream.assert_open("an open path").await;
@@ -341,7 +411,7 @@ async fn what_belongs_to_no_session_is_left_alone() {
 async fn an_identity_tells_when_its_session_ends() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let seen = Arc::new(Mutex::new(None));
     let inner = service_fn(|request: Request| {
         *seen.lock().unwrap() = request.extensions().get::<Identity>().cloned();
@@ -368,7 +438,7 @@ async fn a_sign_out_on_this_pod_ends_its_streams_at_once_whatever_the_store_says
         let world = World::new().await;
         let store = kept.store(&world);
         let layer = kept.with(world.builder(), &store).build().unwrap();
-        let browser = signed_in(&world, &world.app(&layer)).await;
+        let browser = signed_in(&world, &world.app(&layer), "alice").await;
         let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
         stream.assert_open(&what).await;
         if away {
@@ -388,7 +458,7 @@ async fn a_stream_that_ends_because_nobody_can_tell_says_try_again() {
     let kept = Kept::StoredShared;
     let store = kept.store(&world);
     let layer = kept.with(world.builder(), &store).build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let mut grpc = Stream::open(&layer, &browser, "application/grpc", "x").await;
     grpc.assert_open("before").await;
     store.fail(StoreErrorKind::Unavailable);
@@ -401,7 +471,7 @@ async fn a_stream_that_ends_because_nobody_can_tell_says_try_again() {
 async fn what_is_answered_long_after_the_sign_out_is_not_sent() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let opened = gate.clone();
     let inner = service_fn(move |_: Request| {
@@ -424,7 +494,7 @@ async fn what_is_answered_long_after_the_sign_out_is_not_sent() {
 async fn a_client_that_stops_reading_gets_nothing_more_after_the_sign_out() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
     for text in ["a", "b", "c"] {
         stream.say(text).await;
@@ -439,7 +509,7 @@ async fn a_client_that_stops_reading_gets_nothing_more_after_the_sign_out() {
 async fn a_grpc_web_call_that_has_ended_itself_keeps_its_own_status() {
     let world = World::new().await;
     let layer = world.builder().build().unwrap();
-    let browser = signed_in(&world, &world.app(&layer)).await;
+    let browser = signed_in(&world, &world.app(&layer), "alice").await;
     let last = "\u{0}\u{0}\u{0}\u{0}\u{1}a";
     let mut stream = Stream::open(&layer, &browser, "application/grpc-web", last).await;
     let trailers = Bytes::from_static(b"\x80\0\0\0\x0fgrpc-status:0\r\n");
@@ -458,7 +528,7 @@ async fn a_stream_ends_when_a_refresh_takes_the_group_that_lets_in() {
     let store = kept.store(&world);
     let builder = world.builder().scope("groups").scope("offline_access").allow_group("ops");
     let layer = kept.with(builder, &store).build().unwrap();
-    let mut browser = signed_in(&world, &world.app(&layer)).await;
+    let mut browser = signed_in(&world, &world.app(&layer), "alice").await;
     let mut stream = Stream::open(&layer, &browser, "text/plain", "x").await;
     stream.assert_open("a member").await;
     world.provider.add_user(TestUser::new("alice"));

@@ -282,6 +282,7 @@ async fn h36_p13_p15_records_expire_and_keys_hold_no_secret() {
                 "session" => minutes(90),
                 "pending" | "spent" => minutes(10) + seconds(120),
                 "{marks}" => minutes(30 * 24 * 60),
+                "person" => minutes(90) + minutes(5),
                 other => panic!("what is {other}?"),
             };
             assert!(ttl <= most && ttl > seconds(0), "H36 P13 {kept:?} {purpose}: {ttl:?}");

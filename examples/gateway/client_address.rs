@@ -1,10 +1,12 @@
-//! Where a request comes from: for the log and `X-Forwarded-For`, never for a decision.
+//! Where a request comes from: for the log, `X-Forwarded-For` and the limit of logins, never for who
+//! may come in.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use tower_pkce_auth::ClientAddress;
 
 /// Proxies whose `X-Forwarded-For` is believed.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,15 @@ pub struct Client {
     pub hops: Vec<IpAddr>,
     /// Who asked, as far as can be known.
     pub address: IpAddr,
+    /// Whether that is one client, and no proxy that speaks for many.
+    alone: bool,
+}
+
+impl Client {
+    /// Returns whose logins are counted together, if that is known.
+    pub fn counted(&self) -> Option<ClientAddress> {
+        self.alone.then(|| ClientAddress::new(self.address))
+    }
 }
 
 impl TrustedProxies {
@@ -45,11 +56,26 @@ impl TrustedProxies {
         }
         hops.reverse();
         let address = hops.first().copied().unwrap_or(peer);
-        Client { peer, hops, address }
+        // A neighbour that speaks for somebody may be a proxy that nobody told us of: to limit it
+        // would be to limit everybody.
+        let proxy = address == peer && is_near(peer) && headers.contains_key("x-forwarded-for");
+        let alone = !self.trusts(address) && !proxy;
+        Client { peer, hops, address, alone }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// Tells whether an address is of a private network, where proxies stand.
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
@@ -116,5 +142,35 @@ mod tests {
             assert_eq!(first.to_string(), address, "{peer} {fields:?}");
         }
         assert!(parse_network("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn only_a_client_is_counted_and_never_a_proxy_for_all_behind_it() {
+        let trusted = TrustedProxies::new(vec![parse_network("10.0.0.0/8").unwrap()]);
+        for (peer, field, counted) in [
+            ("192.0.2.1:5", None, Some("192.0.2.1")),
+            // Whoever comes from afar cannot hide by a field of their own.
+            ("192.0.2.1:5", Some("1.2.3.4"), Some("192.0.2.1")),
+            ("10.0.0.1:5", Some("1.2.3.4"), Some("1.2.3.4")),
+            ("10.0.0.1:5", Some("192.168.7.7"), Some("192.168.7.7")),
+            ("10.0.0.1:5", None, None),
+            ("10.0.0.1:5", Some("what"), None),
+            ("10.0.0.1:5", Some("10.0.0.3"), None),
+            ("192.168.0.1:5", None, Some("192.168.0.1")),
+            ("127.0.0.1:5", None, Some("127.0.0.1")),
+            // Proxies that were not named.
+            ("192.168.0.1:5", Some("1.2.3.4"), None),
+            ("100.64.0.1:5", Some("1.2.3.4"), None),
+            ("[::1]:5", Some("1.2.3.4"), None),
+            ("[fd00::1]:5", Some("1.2.3.4"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(field) = field {
+                headers.append("x-forwarded-for", field.parse().unwrap());
+            }
+            let client = trusted.client(peer.parse().unwrap(), &headers);
+            let expected = counted.map(|address| ClientAddress::new(address.parse().unwrap()));
+            assert!(client.counted() == expected, "{peer} {field:?}");
+        }
     }
 }

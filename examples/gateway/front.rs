@@ -3,7 +3,7 @@
 //! 1. It gets a line in the log.
 //! 2. A request that names two hosts, or asks for something a gateway does not do, is refused.
 //! 3. So is one for another host, which an upstream could no longer tell: it is told ours. Only
-//!    who asks for our health need not know our name.
+//!    who asks for our health, and the provider that reports a sign-out, need not know our name.
 //! 4. Where the public URL has a path, requests elsewhere are not found. The layer sees the path
 //!    below it; the upstream later gets the target as it was received.
 
@@ -54,6 +54,9 @@ impl Front {
         let mut response = match judged {
             Ok(()) if self.runs.are_ending() && asks_whether_ready(&request) => draining(),
             Ok(()) => {
+                if let Some(counted) = client.counted() {
+                    request.extensions_mut().insert(counted);
+                }
                 request.extensions_mut().insert(client);
                 self.inner.oneshot(request).await?
             }
@@ -80,8 +83,8 @@ impl Front {
 /// Goes below the mount, and remembers the whole target.
 fn enter<B>(site: &Site, request: &mut Request<B>, target: PathAndQuery) -> Result<(), Refusal> {
     let below = site.below(&target);
-    let health = below.as_ref().is_some_and(|below| HEALTH.contains(&below.path()));
-    if !health && named_host(request).is_some_and(|host| !site.is_called(&host)) {
+    let by_any_name = below.as_ref().is_some_and(|below| BY_ANY_NAME.contains(&below.path()));
+    if !by_any_name && named_host(request).is_some_and(|host| !site.is_called(&host)) {
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "This host is not served here."));
     }
     if site.has_mount() {
@@ -166,7 +169,9 @@ fn judge_host<B>(request: &Request<B>) -> Result<(), Refusal> {
 
 /// Below the mount; the layer has its usual prefix here.
 const READY: &str = "/auth/health/ready";
-const HEALTH: [&str; 2] = ["/auth/health/live", READY];
+/// Who asks here knows our address, perhaps not our name: an orchestrator, and the provider, whose
+/// word is signed.
+const BY_ANY_NAME: [&str; 3] = ["/auth/backchannel-logout", "/auth/health/live", READY];
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
@@ -240,6 +245,13 @@ mod tests {
             (root, "/auth/health/live", Some("10.0.0.7:8080"), Ok("/auth/health/live")),
             (root, "/auth/health/ready?x", Some("10.0.0.7:8080"), Ok("/auth/health/ready")),
             (root, "/auth/health/", Some("10.0.0.7:8080"), Err(421)),
+            (
+                root,
+                "/auth/backchannel-logout",
+                Some("10.0.0.7:8080"),
+                Ok("/auth/backchannel-logout"),
+            ),
+            (root, "/auth/frontchannel-logout", Some("10.0.0.7:8080"), Err(421)),
             (root, "/auth/login", Some("10.0.0.7:8080"), Err(421)),
             (app, "/app/auth/health/ready", Some("10.0.0.7"), Ok("/auth/health/ready")),
             (app, "/auth/health/ready", Some("10.0.0.7"), Err(421)),

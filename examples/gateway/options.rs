@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, env = "GATEWAY_PUBLIC_URL", value_name = "URL", help_heading = "Where")]
     pub public_url: Option<String>,
 
-    /// Proxy whose X-Forwarded-For is believed, for the log only (repeatable)
+    /// Proxy whose X-Forwarded-For is believed, for log and limits (repeatable)
     #[arg(long, env = "GATEWAY_TRUSTED_PROXY", value_name = "CIDR", help_heading = "Where")]
     pub trusted_proxy: Vec<String>,
 
@@ -149,6 +149,16 @@ pub struct Options {
     )]
     pub pending: Option<PendingPlace>,
 
+    /// Let the provider end sessions by a frame in browsers too; needs redis
+    #[arg(long, env = "GATEWAY_FRONTCHANNEL_LOGOUT", help_heading = "Sessions")]
+    #[arg(action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub frontchannel_logout: bool,
+
+    /// Take logout tokens without exp, of providers of an early draft
+    #[arg(long, env = "GATEWAY_LOGOUT_TOKEN_WITHOUT_EXP", help_heading = "Sessions")]
+    #[arg(action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub logout_token_without_exp: bool,
+
     /// Keys that seal cookies: base64 of 32 bytes a line, newest first
     #[arg(long, env = "GATEWAY_COOKIE_KEY_FILE", value_name = "FILE", help_heading = "Sessions")]
     pub cookie_key_file: Option<PathBuf>,
@@ -169,6 +179,11 @@ pub struct Options {
     /// A login may take so long [default: 600]
     #[arg(long, env = "GATEWAY_LOGIN_TTL", value_name = "SECONDS", help_heading = "Sessions")]
     pub login_ttl: Option<u64>,
+
+    /// Logins one client address may start in a minute, or off
+    #[arg(long, env = "GATEWAY_CLIENT_LIMIT", value_name = "NUMBER|off", default_value = "1000")]
+    #[arg(help_heading = "Sessions", value_parser = PerMinute::parse)]
+    pub client_limit: PerMinute,
 
     /// 504 if the upstream is silent for so long before it answers
     #[arg(long, env = "GATEWAY_UPSTREAM_TIMEOUT", value_name = "SECONDS", default_value = "300")]
@@ -214,6 +229,20 @@ pub enum SessionPlace {
 pub enum PendingPlace {
     Sealed,
     Store,
+}
+
+/// How many logins a client may start in a minute, if there is a limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PerMinute(pub Option<u32>);
+
+impl PerMinute {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "off" => Ok(Self(None)),
+            Ok(number) if number > 0 => Ok(Self(Some(number))),
+            _ => Err("a number from 1 on, or off".to_owned()),
+        }
+    }
 }
 
 /// The value of `--store`. It may hold a password and does not print.
@@ -306,7 +335,9 @@ nor --allow-group, everybody whom the issuer signs in is let in.
 The upstream gets x-auth-request-user, x-auth-request-email (verified addresses only) and
 x-auth-request-groups; nobody else can send them. What is neither a letter, a digit nor a plain sign
 is percent-encoded in them. Register <public url>/auth/callback as redirect URI at the provider, and
-<public url>/auth/signed-out as post-logout redirect URI.
+<public url>/auth/signed-out as post-logout redirect URI. With Redis, register
+<public url>/auth/backchannel-logout as back-channel logout URI too, or the same path at the address
+of a gateway, under whatever host the provider reaches it.
 
 Example:
   gateway --new-key > cookie.keys
@@ -342,6 +373,17 @@ mod tests {
             let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
             assert!(line.contains(&text), "--{long} is not said in one line: {line}");
         }
+    }
+
+    #[test]
+    fn a_client_limit_is_a_number_or_off() {
+        for (given, expected) in
+            [("1", Ok(Some(1))), ("off", Ok(None)), ("0", Err(())), ("-1", Err(())), ("", Err(()))]
+        {
+            let parsed = PerMinute::parse(given).map(|limit| limit.0).map_err(drop);
+            assert_eq!(parsed, expected, "{given}");
+        }
+        assert_eq!(Options::parse_from(["gateway", "--new-key"]).client_limit.0, Some(1000));
     }
 
     #[test]

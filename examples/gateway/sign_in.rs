@@ -26,6 +26,8 @@ pub fn layer(
         .userinfo(Userinfo::Optional)
         .health(true)
         .forward_authorization(options.pass_authorization)
+        .frontchannel_logout(options.frontchannel_logout)
+        .logout_token_without_exp(options.logout_token_without_exp)
         .client_auth(match options.client_auth {
             ClientAuthentication::Basic => ClientAuth::Basic,
             ClientAuthentication::None => ClientAuth::None,
@@ -67,6 +69,10 @@ pub fn layer(
     }
     builder = store(builder, options, ca, problems);
     builder = lifetimes(builder, options);
+    builder = match options.client_limit.0 {
+        Some(per_minute) => builder.client_limit(per_minute),
+        None => builder.no_client_limit(),
+    };
     match builder.build() {
         Ok(layer) => Some(layer),
         Err(error) => {

@@ -7,7 +7,9 @@ use super::{BuildError, Builder, Config};
 use crate::admission::Gate;
 use crate::cookies::Cookies;
 use crate::flow::Core;
+use crate::flow::frontchannel::Allowance;
 use crate::layer::PkceAuthLayer;
+use crate::limit::ClientLimit;
 use crate::names::is_loopback;
 use crate::oidc::http::{HttpClient, Outbound};
 use crate::oidc::keys::SigningAlgorithm;
@@ -143,6 +145,8 @@ impl Config {
                 max_age: self.max_age,
                 acr: self.acr,
                 leeway: self.leeway,
+                logout_type_required: self.logout_type_required,
+                logout_without_exp: self.logout_without_exp,
                 allow_http,
                 endpoints,
             },
@@ -165,6 +169,7 @@ impl Config {
                 max_cookie_bytes: self.max_cookie_bytes,
                 revocation_grace: self.revocation_grace,
                 cache_capacity: self.cached_sessions,
+                record_sids: self.frontchannel_logout,
                 rules: rules.clone(),
             },
             store.clone(),
@@ -191,9 +196,11 @@ impl Config {
             own_paths,
             ttl: self.login_ttl,
             leeway: self.leeway,
+            most_stored: self.stored_logins,
         });
         let gate = Gate {
-            paths: Paths::new(&self.prefix, self.open, self.optional, self.health),
+            paths: Paths::new(&self.prefix, self.open, self.optional, self.health)
+                .with_logouts(self.backchannel_logout.unwrap_or(shared), self.frontchannel_logout),
             rules,
             identity_headers: self.identity_headers,
             forward_authorization: self.forward_authorization,
@@ -205,6 +212,7 @@ impl Config {
             keeper,
             refresher,
             pending,
+            client_limit: self.client_limit.map(|limit| ClientLimit::new(limit, clock.clone())),
             cookies,
             clock,
             public_url: self.public_url,
@@ -212,6 +220,7 @@ impl Config {
             claims: self.claims,
             csrf_header: self.csrf_header,
             endings: AtomicUsize::new(0),
+            unsigned: Allowance::default(),
         };
         (core, gate)
     }

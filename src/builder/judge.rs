@@ -103,10 +103,28 @@ impl Config {
         if store.is_none() && self.pending == Some(Pending::Store) {
             problem("pending logins: no store is given to keep them in".into());
         }
+        if !store.is_some_and(|store| store.shared()) {
+            for (what, asked) in [
+                ("back-channel", self.backchannel_logout == Some(true)),
+                ("front-channel", self.frontchannel_logout),
+            ] {
+                if asked {
+                    problem(format!(
+                        "{what} logout: it needs a shared store; without one it would reach the \
+                         sessions of one process and promise more"
+                    ));
+                }
+            }
+        }
         if self.store_prefix.is_empty()
             || !self.store_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         {
             problem(format!("store prefix {:?}: letters, digits, `-_.`", self.store_prefix));
+        }
+        if self.client_limit == Some(0) {
+            problem(
+                "client limit 0: nobody could sign in; `no_client_limit` switches it off".into(),
+            );
         }
         if self.leeway > MAX_LEEWAY {
             problem(format!("leeway {:?}: at most {MAX_LEEWAY:?}", self.leeway));

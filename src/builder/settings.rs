@@ -310,6 +310,50 @@ impl<R> Builder<R> {
         self
     }
 
+    /// Sets how many logins one client may start in a minute, and at once. Default: 1,000.
+    ///
+    /// A client is who the extension [`ClientAddress`](crate::ClientAddress) names; without it
+    /// there is no such limit. Beyond it the answer is `429` with `Retry-After`, and nothing is noted
+    /// or sent anywhere. Each pod counts for itself. Who is signed in already is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = PkceAuthLayer::builder(
+    ///     "https://login.example".parse()?,
+    ///     ClientId::new("app"),
+    ///     "http://localhost:8080".parse()?,
+    /// )
+    /// .public_client()
+    /// .client_limit(30)
+    /// .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn client_limit(mut self, per_minute: u32) -> Self {
+        self.config.client_limit = Some(per_minute);
+        self
+    }
+
+    /// Lets every client start as many logins as it likes: for a network whose clients all seem to
+    /// have one address. What they can store together stays bounded.
+    pub const fn no_client_limit(mut self) -> Self {
+        self.config.client_limit = None;
+        self
+    }
+
+    /// Sets how many pending logins this pod writes to the store in the lifetime of one, and how
+    /// many marks of used sealed ones. Default: 50,000.
+    ///
+    /// Beyond it, in a flood, logins are sealed in the browser: nobody is refused and no login that
+    /// waits is thrown out.
+    pub const fn stored_logins(mut self, most: u32) -> Self {
+        self.config.stored_logins = most;
+        self
+    }
+
     /// Sets how long a login may take. Default: 10 min.
     pub const fn login_ttl(mut self, ttl: Duration) -> Self {
         self.config.login_ttl = ttl;
@@ -379,6 +423,70 @@ impl<R> Builder<R> {
     /// where a proxy on this machine speaks TLS to the provider.
     pub const fn danger_allow_http_provider(mut self) -> Self {
         self.config.danger_http_provider = true;
+        self
+    }
+}
+
+/// How the provider ends sessions.
+impl<R> Builder<R> {
+    /// Serves `<prefix>/backchannel-logout`, where the provider itself reports that somebody signed
+    /// out (OpenID Connect Back-Channel Logout 1.0). Default: on with a shared store, else off.
+    ///
+    /// Register `<public URL><prefix>/backchannel-logout` as `backchannel_logout_uri` at the
+    /// provider, or the address of a pod if the provider does not reach the public one: `Host` is
+    /// not looked at. A logout reaches every pod that shares the store. A token that comes twice is
+    /// answered as the first time and does nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_pkce_auth::{ClientId, PkceAuthLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let refused = PkceAuthLayer::builder(
+    ///     "https://login.example".parse()?,
+    ///     ClientId::new("app"),
+    ///     "http://localhost:8080".parse()?,
+    /// )
+    /// .public_client()
+    /// .backchannel_logout(true)
+    /// .build()
+    /// .unwrap_err();
+    /// assert!(refused.problems()[0].contains("needs a shared store"));
+    /// # Ok(()) }
+    /// ```
+    pub const fn backchannel_logout(mut self, on: bool) -> Self {
+        self.config.backchannel_logout = Some(on);
+        self
+    }
+
+    /// Serves `<prefix>/frontchannel-logout`, which the provider has browsers load in a frame when
+    /// somebody signs out (OpenID Connect Front-Channel Logout 1.0). Default: off.
+    ///
+    /// Register it as `frontchannel_logout_uri`, with `frontchannel_logout_session_required`. It
+    /// needs a shared store: browsers send no cookies in such a frame.
+    ///
+    /// # Security
+    ///
+    /// Nothing is signed here: whoever knows the `sid` of somebody's session at the provider can end
+    /// it. Turn it on only where the provider's `sid` cannot be guessed, and use the back channel
+    /// where the provider can.
+    pub const fn frontchannel_logout(mut self, on: bool) -> Self {
+        self.config.frontchannel_logout = on;
+        self
+    }
+
+    /// Takes only logout tokens whose header says `logout+jwt`. Default: those that say `JWT` or
+    /// nothing too, as older providers send them.
+    pub const fn logout_token_type_required(mut self, on: bool) -> Self {
+        self.config.logout_type_required = on;
+        self
+    }
+
+    /// Takes logout tokens without an expiry, as providers of an early draft send them (Glewlwyd);
+    /// they count for two minutes from when they were made. Default: off.
+    pub const fn logout_token_without_exp(mut self, on: bool) -> Self {
+        self.config.logout_without_exp = on;
         self
     }
 }

@@ -1,14 +1,17 @@
 //! The start of a login: `GET <prefix>/login?return_to=…`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 
 use super::{Core, method_not_allowed, params};
 use crate::access::{self, Kind};
 use crate::csrf;
 use crate::error::{AuthError, ErrorKind};
+use crate::limit::ClientAddress;
 use crate::oidc::authorize;
 use crate::pending::Ticket;
 use crate::respond::Answer;
@@ -18,7 +21,8 @@ use crate::session::keeper::{Found, Live};
 ///
 /// 1. Only a top-level navigation starts a login.
 /// 2. A live session leads straight to the target, unless our own page asked for another account.
-/// 3. The login is noted and its cookie made; only then does the browser go to the provider.
+/// 3. A client that starts too many is told to wait, before anything is noted or sent anywhere.
+/// 4. The login is noted and its cookie made; only then does the browser go to the provider.
 pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
     if parts.method != http::Method::GET {
         return method_not_allowed(core, parts, "GET");
@@ -55,6 +59,11 @@ pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
         return Answer::redirect(StatusCode::SEE_OTHER, location)
             .cookies(live.set_cookies.iter().cloned());
     }
+    if let Err(wait) = admit(core, parts) {
+        let error = AuthError::new(ErrorKind::TooManyLogins, "client_limit");
+        let seconds = HeaderValue::from(wait.as_secs() + 1);
+        return core.refuse(kind, error, target).header_value(RETRY_AFTER, seconds);
+    }
     match start(core, parts, &ticket, live.as_ref(), switch).await {
         Ok(mut answer) => {
             if dead {
@@ -65,6 +74,15 @@ pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
             answer
         }
         Err(error) => core.refuse(kind, error, target),
+    }
+}
+
+/// Counts a start for its client, if who that is was said. Whatever a start costs, in the store or
+/// at the provider, comes after this.
+fn admit(core: &Core, parts: &Parts) -> Result<(), Duration> {
+    match (&core.client_limit, parts.extensions.get::<ClientAddress>()) {
+        (Some(limit), Some(client)) => limit.take(*client),
+        _ => Ok(()),
     }
 }
 

@@ -1,14 +1,17 @@
 //! The end of a session: `<prefix>/logout` and `<prefix>/signed-out`.
+//!
+//! A sign-out ends the session of this browser; with `?everywhere=1` those in all other browsers of
+//! the same person too.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::{Core, finish, method_not_allowed};
+use super::endings::{Ending, keep_trying, revoke};
+use super::{Core, finish, method_not_allowed, params};
 use crate::access::{self, Kind};
 use crate::cookies::Own;
 use crate::csrf;
@@ -17,15 +20,11 @@ use crate::oidc::end_session;
 use crate::respond::pages::PageContent;
 use crate::respond::{Answer, Content};
 use crate::secret::{base64url, random};
-use crate::session::SessionRef;
-use crate::session::keeper::{Found, unavailable};
+use crate::session::keeper::{Found, Live, unavailable};
+use crate::store::StoreError;
 
-/// A sign-out that the store did not hear of is tried again with growing pauses, up to this one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a sign-out waits to learn where the provider's is.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So many sign-outs may wait for the store.
-const MAX_ENDINGS: usize = 10_000;
 
 /// POST ends the session here, then at the provider; GET asks first.
 pub(crate) async fn logout(core: &Arc<Core>, parts: &Arc<Parts>) -> Answer {
@@ -60,9 +59,11 @@ async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
         Found::Live(live) => {
             let identity = live.identity();
             let who = identity.name().or(identity.email()).unwrap_or(identity.subject());
+            let logout = core.path("/logout");
             let page = PageContent::confirm_sign_out(
                 who,
-                &core.path("/logout"),
+                &logout,
+                &format!("{logout}?{EVERYWHERE}"),
                 &core.home(),
                 form_action(core).await,
             );
@@ -98,40 +99,75 @@ async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
     cookies.extend(core.pending.sweep(&parts.headers));
     let hinted = core.cookies.read(&parts.headers).any(|(own, _)| own == Own::LogoutHint);
     cookies.extend(hinted.then(|| core.cookies.remove(Own::LogoutHint)));
+    let everywhere = asks_for_everywhere(parts);
     let answer = match found {
-        Found::Live(live) => match core.keeper.end(&live.opened.reference()).await {
+        Found::Live(live) => match end(core, &live, everywhere).await {
             Ok(()) => {
                 let id_token = core.keeper.id_token(&live.opened, &parts.headers);
                 tracing::debug!("signed out");
                 if let Some(refresh) = live.refresh() {
-                    revoke(core, refresh.token.clone());
+                    revoke(core, vec![refresh.token.clone()]);
                 }
                 to_provider(core, id_token.as_deref()).await
             }
-            Err(error) => {
+            Err((error, left)) => {
                 let error = unavailable(&error);
                 error.log();
-                keep_trying(core, vec![live.opened.reference()]);
-                here_only(core, &error)
+                keep_trying(core, left);
+                here_only(core, &error, true)
             }
         },
         Found::Unknown(error) => {
             error.log();
-            keep_trying(core, core.keeper.claimed(&parts.headers));
-            here_only(core, &error)
+            let claimed = core.keeper.claimed(&parts.headers);
+            keep_trying(core, claimed.into_iter().map(Ending::Session).collect());
+            // Whose session it is nobody can tell just now.
+            here_only(core, &error, !everywhere)
         }
         Found::Absent | Found::Dead => to_signed_out(core),
     };
     answer.cookies(cookies)
 }
 
+/// Ends a session, or all sessions of its person; an error comes with what is left to do.
+async fn end(
+    core: &Arc<Core>,
+    live: &Live,
+    everywhere: bool,
+) -> Result<(), (StoreError, Vec<Ending>)> {
+    let (session, record) = (live.opened.reference(), &live.opened.record);
+    let person = everywhere.then(|| Ending::Person(record.subject.clone(), session.ends));
+    let ended = core.keeper.end(&session).await;
+    // Both are tried: the one that is asked for and the one that is at hand.
+    let others = match &person {
+        Some(person) => person.carry_out(core).await,
+        None => Ok(()),
+    };
+    if let Err(error) = ended.and(others) {
+        let left = person.into_iter().chain([Ending::Session(session)]);
+        return Err((error, left.collect()));
+    }
+    core.keeper.drop_sessions(&record.subject, &[record.id]).await;
+    Ok(())
+}
+
+/// Tells whether a sign-out is to end the sessions in other browsers too.
+fn asks_for_everywhere(parts: &Parts) -> bool {
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let params = params::decode(query).unwrap_or_default();
+    params.iter().any(|(name, value)| name == "everywhere" && value == "1")
+}
+
+/// The query of the button that signs out everywhere.
+const EVERYWHERE: &str = "everywhere=1";
+
 fn to_signed_out(core: &Core) -> Answer {
     Answer::redirect(StatusCode::SEE_OTHER, &core.path("/signed-out"))
 }
 
 /// The store was away: the cookies go, and the page says what that is worth.
-fn here_only(core: &Core, error: &AuthError) -> Answer {
-    let page = PageContent::signed_out_here_only(error, &core.login_path(None));
+fn here_only(core: &Core, error: &AuthError, tried_again: bool) -> Answer {
+    let page = PageContent::signed_out_here_only(error, &core.login_path(None), tried_again);
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, Content::Page(Box::new(page)))
         .with_error(error.clone())
         .header_value(http::header::RETRY_AFTER, HeaderValue::from_static("2"))
@@ -154,40 +190,5 @@ async fn to_provider(core: &Arc<Core>, id_token: Option<&str>) -> Answer {
             Answer::redirect(StatusCode::SEE_OTHER, &url)
         }
         None => to_signed_out(core),
-    }
-}
-
-/// Revokes the refresh token, as far as the provider can; nobody waits for it.
-fn revoke(core: &Arc<Core>, token: String) {
-    let core = core.clone();
-    tokio::spawn(async move {
-        let Ok(snapshot) = core.provider.snapshot().await else { return };
-        if let Some(endpoint) = &snapshot.metadata.revocation {
-            core.provider.revoke(endpoint, &token, "refresh_token").await;
-        }
-    });
-}
-
-/// Tries to end sessions until it is done or they are over by themselves.
-fn keep_trying(core: &Arc<Core>, sessions: Vec<SessionRef>) {
-    let queued = core.endings.fetch_add(sessions.len(), Ordering::AcqRel);
-    if queued > MAX_ENDINGS {
-        core.endings.fetch_sub(sessions.len(), Ordering::AcqRel);
-        tracing::warn!("too many sign-outs wait for the store; this one ends by its lifetime");
-        return;
-    }
-    for session in sessions {
-        let core = core.clone();
-        tokio::spawn(async move {
-            let mut pause = Duration::from_secs(1);
-            while core.clock.now() < session.ends {
-                tokio::time::sleep(pause).await;
-                if core.keeper.end(&session).await.is_ok() {
-                    break;
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            core.endings.fetch_sub(1, Ordering::AcqRel);
-        });
     }
 }

@@ -4,8 +4,12 @@
 //! be undone (taking a login, spending a code, ending a session) runs in a task of its own, so that
 //! a client that goes away leaves nothing half done.
 
+pub(crate) mod admin;
+pub(crate) mod backchannel;
 pub(crate) mod callback;
 pub(crate) mod deny;
+mod endings;
+pub(crate) mod frontchannel;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod params;
@@ -25,6 +29,7 @@ use crate::access::{self, Kind};
 use crate::clock::Clock;
 use crate::cookies::{Cookies, Own};
 use crate::error::{AuthError, ErrorKind};
+use crate::limit::ClientLimit;
 use crate::names::PublicUrl;
 use crate::oidc::provider::Provider;
 use crate::paths::Endpoint;
@@ -42,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) refresher: Arc<Refresher>,
     pub(crate) pending: PendingLogins,
+    /// How many logins one client may start.
+    pub(crate) client_limit: Option<ClientLimit>,
     pub(crate) cookies: Arc<Cookies>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) public_url: PublicUrl,
@@ -53,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) csrf_header: Option<HeaderName>,
     /// Sign-outs that wait for the store.
     pub(crate) endings: AtomicUsize,
+    /// How often a logout without a signature may still be believed.
+    pub(crate) unsigned: frontchannel::Allowance,
 }
 
 impl Core {
@@ -160,7 +169,9 @@ pub(crate) async fn serve(
     form: Option<Form>,
 ) -> Answer {
     match endpoint {
+        Endpoint::BackchannelLogout => backchannel::logout(&core, &parts, form).await,
         Endpoint::Callback => callback::callback(&core, &parts, form).await,
+        Endpoint::FrontchannelLogout => frontchannel::logout(&core, &parts).await,
         Endpoint::HealthLive => status::health(&core, &parts, "live"),
         Endpoint::HealthReady => status::health(&core, &parts, "ready"),
         Endpoint::Login => login::login(&core, &parts).await,
@@ -181,7 +192,12 @@ pub(crate) enum Form {
 
 /// Tells whether an endpoint takes the body of this request as a form.
 pub(crate) fn takes_form(core: &Core, endpoint: Endpoint, method: &Method) -> bool {
-    endpoint == Endpoint::Callback && method == Method::POST && core.provider.settings().form_post
+    method == Method::POST
+        && match endpoint {
+            Endpoint::BackchannelLogout => true,
+            Endpoint::Callback => core.provider.settings().form_post,
+            _ => false,
+        }
 }
 
 /// Runs a step that must not stop half-way, and waits for it.

@@ -54,7 +54,7 @@ pub(crate) struct IdClaims {
 /// Nobody's clock is this far off, and no token is this old when it arrives.
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// OpenID Connect Core 1.0 section 2: `sub` has at most 255 characters.
-const MAX_SUB: usize = 255;
+pub(super) const MAX_SUB: usize = 255;
 
 /// Holds verified claims against what is expected; the error is the detail code.
 pub(crate) fn accept(token: Verified, expected: &Expected<'_>) -> Result<IdClaims, &'static str> {
@@ -164,7 +164,7 @@ pub(crate) fn accept(token: Verified, expected: &Expected<'_>) -> Result<IdClaim
 }
 
 /// Reads `aud`: a string, or a list of nothing but strings; `None` for anything else.
-fn audiences(aud: Option<&Value>) -> Option<Vec<&str>> {
+pub(super) fn audiences(aud: Option<&Value>) -> Option<Vec<&str>> {
     match aud? {
         Value::String(one) if !one.is_empty() => Some(vec![one]),
         Value::Array(many) if !many.is_empty() => many.iter().map(Value::as_str).collect(),
@@ -174,7 +174,7 @@ fn audiences(aud: Option<&Value>) -> Option<Vec<&str>> {
 
 /// Reads a NumericDate: `None` if absent, `Some(None)` if it is none.
 #[allow(clippy::option_option, reason = "absent and malformed are told apart by one caller")]
-fn time(claims: &Map<String, Value>, name: &str) -> Option<Option<UnixTime>> {
+pub(super) fn time(claims: &Map<String, Value>, name: &str) -> Option<Option<UnixTime>> {
     let value = claims.get(name)?;
     // Fractions are allowed (RFC 7519 section 2); beyond 2^53 nothing is a date.
     let seconds = value.as_f64().filter(|s| (0.0..9_007_199_254_740_992.0).contains(s));

@@ -46,6 +46,7 @@ impl JwsError {
 pub(crate) struct Unverified<'a> {
     alg: SigningAlgorithm,
     kid: Option<String>,
+    typed: bool,
     message: &'a [u8],
     payload: &'a str,
     signature: Vec<u8>,
@@ -55,6 +56,8 @@ pub(crate) struct Unverified<'a> {
 #[derive(Debug)]
 pub(crate) struct Verified {
     pub(crate) alg: SigningAlgorithm,
+    /// Whether its header says of what kind it is.
+    pub(crate) typed: bool,
     pub(crate) claims: Map<String, Value>,
 }
 
@@ -106,7 +109,8 @@ impl<'a> Unverified<'a> {
             Some(_) => return Err(JwsError::Malformed),
         };
         let signature = from_base64url(signature).ok_or(JwsError::Malformed)?;
-        Ok(Self { alg, kid, message, payload, signature })
+        let typed = header.contains_key("typ");
+        Ok(Self { alg, kid, typed, message, payload, signature })
     }
 
     /// Verifies the signature and only then reads the claims.
@@ -118,7 +122,7 @@ impl<'a> Unverified<'a> {
                 let claims = from_base64url(self.payload)
                     .and_then(|bytes| object(&bytes))
                     .ok_or(JwsError::Malformed)?;
-                Ok(Verified { alg: self.alg, claims })
+                Ok(Verified { alg: self.alg, typed: self.typed, claims })
             }
         }
     }

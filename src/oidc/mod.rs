@@ -15,6 +15,7 @@ pub(crate) mod id_token;
 pub(crate) mod json;
 pub(crate) mod jws;
 pub(crate) mod keys;
+pub(crate) mod logout_token;
 pub(crate) mod metadata;
 pub(crate) mod provider;
 #[cfg(feature = "hyper-client")]

@@ -16,6 +16,7 @@ use super::http::{Answer, CallError, Outbound};
 use super::id_token::{Expected, IdClaims, Nonce, accept};
 use super::jws::{JwsError, Unverified, Verified};
 use super::keys::Keys;
+use super::logout_token::{self, LogoutClaims};
 use super::metadata::Metadata;
 use super::settings::Settings;
 use crate::clock::Clock;
@@ -65,6 +66,33 @@ struct Known {
     refreshing: bool,
     /// When keys were asked for out of turn; at most two are remembered.
     out_of_turn: Vec<Duration>,
+    /// The same for logout tokens: anybody can send one, and a flood of forged ones must not use up
+    /// what a login needs.
+    out_of_turn_for_logouts: Vec<Duration>,
+}
+
+impl Known {
+    /// Tells whether keys may be asked for out of turn now.
+    fn may_ask(&mut self, purpose: For, now: Duration) -> bool {
+        let asked = self.asked(purpose);
+        asked.retain(|at| now.saturating_sub(*at) < OUT_OF_TURN_WINDOW);
+        asked.len() < OUT_OF_TURN
+    }
+
+    fn asked(&mut self, purpose: For) -> &mut Vec<Duration> {
+        match purpose {
+            For::Login | For::Refresh => &mut self.out_of_turn,
+            For::Logout => &mut self.out_of_turn_for_logouts,
+        }
+    }
+}
+
+/// What a token is verified for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum For {
+    Login,
+    Logout,
+    Refresh,
 }
 
 /// A snapshot without a word from the provider is refreshed after this.
@@ -133,6 +161,11 @@ impl Provider {
             }
             (result, _) => result,
         }
+    }
+
+    /// Returns where people sign out, if it is known by now; nothing is asked for it.
+    pub(crate) fn known_end_session(&self) -> Option<Url> {
+        self.known().snapshot.as_ref()?.metadata.end_session.clone()
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
@@ -248,7 +281,20 @@ impl Provider {
 
     /// Returns other keys than those tried, which did not verify a token: what another task has
     /// fetched meanwhile, or what is fetched now, out of turn. Discovery is not repeated.
-    async fn newer_keys(self: &Arc<Self>, metadata: &Arc<Metadata>, tried: &Arc<Keys>) -> Newer {
+    async fn newer_keys(
+        self: &Arc<Self>,
+        metadata: &Arc<Metadata>,
+        tried: &Arc<Keys>,
+        purpose: For,
+    ) -> Newer {
+        if purpose == For::Logout {
+            let mut known = self.known();
+            let same = known.snapshot.as_ref().is_some_and(|s| Arc::ptr_eq(&s.keys, tried));
+            // A flood of forged tokens does not even queue.
+            if same && !known.may_ask(purpose, self.clock.monotonic()) {
+                return Newer::Refused;
+            }
+        }
         let (provider, metadata, tried) = (self.clone(), metadata.clone(), tried.clone());
         let task = tokio::spawn(async move {
             let _turn = provider.fetching.lock().await;
@@ -260,11 +306,10 @@ impl Provider {
                     return Newer::Shared(snapshot.keys.clone());
                 }
                 let now = provider.clock.monotonic();
-                known.out_of_turn.retain(|at| now.saturating_sub(*at) < OUT_OF_TURN_WINDOW);
-                if known.out_of_turn.len() >= OUT_OF_TURN {
+                if !known.may_ask(purpose, now) {
                     return Newer::Refused;
                 }
-                known.out_of_turn.push(now);
+                known.asked(purpose).push(now);
             }
             let Ok((keys, _)) = provider.fetch_keys(&metadata.jwks).await else {
                 return Newer::Unavailable;
@@ -286,15 +331,14 @@ impl Provider {
         expected: &Expected<'_>,
     ) -> Result<IdClaims, AuthError> {
         let refused = |detail| AuthError::new(ErrorKind::IdToken, detail);
-        let verified = self
-            .verified(token, &["jwt"], matches!(expected.nonce, Nonce::IfPresent(_)))
-            .await
-            .map_err(|error| match error {
-                JwsError::KeysUnavailable => {
-                    AuthError::new(ErrorKind::ProviderUnavailable, error.detail())
-                }
-                error => refused(error.detail()),
-            })?;
+        let purpose = match expected.nonce {
+            Nonce::IfPresent(_) => For::Refresh,
+            Nonce::Required(_) => For::Login,
+        };
+        let verified = self.verified(token, &["jwt"], purpose).await.map_err(|e| match e {
+            JwsError::KeysUnavailable => AuthError::new(ErrorKind::ProviderUnavailable, e.detail()),
+            error => refused(error.detail()),
+        })?;
         accept(verified, expected).map_err(|detail| match detail {
             "exp_past" | "iat_future" | "iat_old" | "nbf_future" => {
                 refused(detail).with_hint("compare the clocks of this machine and the provider")
@@ -303,11 +347,32 @@ impl Provider {
         })
     }
 
+    /// Verifies a logout token and judges it; the error is the detail code.
+    pub(crate) async fn logout_token(
+        self: &Arc<Self>,
+        token: &str,
+    ) -> Result<LogoutClaims, &'static str> {
+        let settings = &self.settings;
+        let types: &[&str] =
+            if settings.logout_type_required { &["logout+jwt"] } else { &["logout+jwt", "jwt"] };
+        let verified = self.verified(token, types, For::Logout).await.map_err(JwsError::detail)?;
+        let expected = logout_token::Expected {
+            issuer: settings.issuer.as_str(),
+            client_id: settings.client_id.as_str(),
+            trusted_audiences: &settings.trusted_audiences,
+            now: self.clock.now(),
+            leeway: settings.leeway,
+            type_required: settings.logout_type_required,
+            without_exp: settings.logout_without_exp,
+        };
+        logout_token::accept(verified, &expected)
+    }
+
     async fn verified(
         self: &Arc<Self>,
         token: &str,
         types: &[&str],
-        refresh: bool,
+        purpose: For,
     ) -> Result<Verified, JwsError> {
         let unverified = Unverified::parse(token, &self.settings.algorithms, types)?;
         let snapshot = self.snapshot().await.map_err(|_| JwsError::KeysUnavailable)?;
@@ -317,12 +382,14 @@ impl Provider {
         for _ in 0..2 {
             match unverified.verify(&keys) {
                 Err(error @ (JwsError::NoKey | JwsError::Signature)) => {
-                    keys = match self.newer_keys(&snapshot.metadata, &keys).await {
+                    keys = match self.newer_keys(&snapshot.metadata, &keys, purpose).await {
                         Newer::Fetched(keys) => return unverified.verify(&keys),
                         Newer::Shared(keys) => keys,
                         // Asked too often lately: nobody can tell. A login is refused then; a
                         // session must not end for it.
-                        Newer::Refused if refresh => return Err(JwsError::KeysUnavailable),
+                        Newer::Refused if purpose == For::Refresh => {
+                            return Err(JwsError::KeysUnavailable);
+                        }
                         Newer::Refused => return Err(error),
                         Newer::Unavailable => return Err(JwsError::KeysUnavailable),
                     }

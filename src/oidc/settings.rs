@@ -58,6 +58,10 @@ pub(crate) struct Settings {
     pub(crate) max_age: Option<Duration>,
     pub(crate) acr: Vec<String>,
     pub(crate) leeway: Duration,
+    /// Whether a logout token must say that it is one.
+    pub(crate) logout_type_required: bool,
+    /// Whether a logout token may lack its expiry.
+    pub(crate) logout_without_exp: bool,
     /// Whether `http` on this machine will do for the provider.
     pub(crate) allow_http: bool,
     /// Endpoints given by hand; there is no discovery then.

@@ -8,19 +8,22 @@
 //!    process's memory, in the store, or sealed in the cookie.
 //! 4. The callback *takes* the login: whatever follows, it cannot be used again.
 
+mod spent;
 mod ticket;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use self::spent::SpentMarks;
 pub(crate) use self::ticket::{State, Ticket};
 use crate::clock::{Clock, UnixTime};
 use crate::cookies::{Cookies, Own, PENDING_ID};
 use crate::error::AuthError;
+use crate::limit::Budget;
 use crate::seal::{OpenError, Purpose, Sealer, expand, sha256};
 use crate::secret::{SecretString, base64url, from_base64url, random, same};
 use crate::session::SessionRef;
@@ -89,13 +92,16 @@ pub(crate) enum Unusable {
 
 /// The most pending logins one browser may have.
 const CAP: usize = 8;
+/// The most that lie in this process's memory, of each kind.
+const IN_MEMORY: usize = 100_000;
 
 /// Starts and takes pending logins.
 #[derive(Debug)]
 pub(crate) struct PendingLogins {
     backend: Backend,
-    /// Where used sealed logins are remembered: the shared store, else this process's memory.
-    spent: Arc<dyn Store>,
+    spent: SpentMarks,
+    /// Whether the backend had no room last time: the log is told when that begins and ends.
+    full: AtomicBool,
     sealer: Sealer,
     cookies: Arc<Cookies>,
     clock: Arc<dyn Clock>,
@@ -108,7 +114,8 @@ pub(crate) struct PendingLogins {
 
 #[derive(Debug)]
 enum Backend {
-    Records(Arc<dyn Store>),
+    /// Records in a store; in one that others use too only so many of this process.
+    Records(Arc<dyn Store>, Option<Budget>),
     Sealed,
 }
 
@@ -125,6 +132,8 @@ pub(crate) struct Settings {
     pub(crate) own_paths: String,
     pub(crate) ttl: Duration,
     pub(crate) leeway: Duration,
+    /// How many records this process writes to the store in a login's lifetime.
+    pub(crate) most_stored: u32,
 }
 
 /// The cookie of a pending login, sealed under its name.
@@ -141,26 +150,32 @@ struct CookieContent {
 
 impl PendingLogins {
     pub(crate) fn new(settings: Settings) -> Self {
-        let memory = || -> Arc<dyn Store> {
-            Arc::new(MemoryStore::with_clock(settings.clock.clone(), 100_000))
-        };
-        let shared = settings.store.clone().filter(|store| store.shared());
+        let (clock, ttl, leeway) = (&settings.clock, settings.ttl, settings.leeway);
         let backend = match (settings.kind, settings.store.clone()) {
             (Pending::Sealed, _) => Backend::Sealed,
-            (Pending::Store, Some(store)) => Backend::Records(store),
-            (Pending::Memory | Pending::Store, _) => Backend::Records(memory()),
+            (Pending::Store, Some(store)) => {
+                let budget = Budget::new(settings.most_stored, ttl + leeway, clock.clone(), FLOOD);
+                Backend::Records(store, Some(budget))
+            }
+            (Pending::Memory | Pending::Store, _) => {
+                let memory = MemoryStore::with_clock(clock.clone(), IN_MEMORY);
+                Backend::Records(Arc::new(memory), None)
+            }
         };
+        let shared = settings.store.filter(|store| store.shared());
+        let spent = SpentMarks::new(shared, settings.most_stored, ttl + leeway + leeway, clock);
         Self {
             backend,
-            spent: shared.unwrap_or_else(memory),
+            spent,
+            full: AtomicBool::new(false),
             sealer: settings.sealer,
             cookies: settings.cookies,
             clock: settings.clock,
             prefix: settings.prefix.into(),
             origin: settings.origin.into(),
             own_paths: settings.own_paths.into(),
-            ttl: settings.ttl,
-            leeway: settings.leeway,
+            ttl,
+            leeway,
         }
     }
 
@@ -182,7 +197,9 @@ impl PendingLogins {
         let (random, seed): ([u8; 16], [u8; 32]) = (random(), random());
         let kept = match &self.backend {
             Backend::Sealed => StoreFuture::ready(Ok(false)),
-            Backend::Records(store) => {
+            // A flood: nobody is refused, and nobody's record makes room.
+            Backend::Records(_, Some(budget)) if !budget.take() => StoreFuture::ready(Ok(false)),
+            Backend::Records(store, _) => {
                 let key = self.key("pending", &random);
                 let record =
                     self.sealer.seal(Purpose::PendingRecord, key.as_bytes(), now + self.ttl, &seed);
@@ -196,9 +213,16 @@ impl PendingLogins {
             Err(error) => return Err(unavailable(&error)),
         };
         let kept_in_cookie = match kept {
-            Ok(kept) => !kept,
+            Ok(kept) => {
+                if kept && self.full.swap(false, Ordering::Relaxed) {
+                    tracing::warn!("there is room for logins again");
+                }
+                !kept
+            }
             Err(error) if error.kind() == StoreErrorKind::Full => {
-                tracing::warn!("the store is full; this login is sealed in the browser");
+                if !self.full.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("there is no room; logins are sealed in the browser");
+                }
                 true
             }
             Err(error) => return Err(unavailable(&error)),
@@ -248,7 +272,7 @@ impl PendingLogins {
                 self.spend(&state.random).await?;
                 seed
             }
-            (None, Backend::Records(store)) => {
+            (None, Backend::Records(store, _)) => {
                 let key = self.key("pending", &state.random);
                 match store.take(&key).await {
                     Ok(Some(record)) => self.open_record(&key, &record, now)?,
@@ -264,15 +288,9 @@ impl PendingLogins {
 
     /// Marks a sealed login as used; with a shared store it holds on every pod.
     async fn spend(&self, random: &[u8; 16]) -> Result<(), Unusable> {
-        let key = self.key("spent", random);
-        let ttl = self.ttl + self.leeway + self.leeway;
-        match self.spent.insert(&key, Bytes::from_static(b"1"), ttl).await {
+        match self.spent.mark(&self.key("spent", random)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Unusable::AlreadyTaken),
-            Err(error) if error.kind() == StoreErrorKind::Full => {
-                tracing::warn!("no room to note a used login; the provider alone tells a replay");
-                Ok(())
-            }
             Err(error) => Err(Unusable::Store(unavailable(&error))),
         }
     }
@@ -335,6 +353,12 @@ impl PendingLogins {
         Key::new(&self.prefix, purpose, random)
     }
 }
+
+const FLOOD: [&str; 2] = [
+    "more logins are started than a flood may note in the store; further ones are sealed in the \
+     browser",
+    "started logins are noted in the store again",
+];
 
 /// Derives the nonce and the PKCE verifier, each 256 bits in 43 characters (RFC 7636 section 4.1).
 fn derive(seed: &[u8; 32]) -> (String, SecretString) {

@@ -16,10 +16,12 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// Returns the status for a refusal: 16 unauthenticated, 7 not allowed, 14 try again.
+    /// Returns the status for a refusal: 16 unauthenticated, 7 not allowed, 8 too much, 14 try
+    /// again.
     pub(crate) const fn of(kind: ErrorKind, grpc: GrpcKind) -> Self {
         let (code, message) = match (kind, kind.blame()) {
             (ErrorKind::NotSignedIn, _) => (16, "not signed in"),
+            (ErrorKind::TooManyLogins, _) => (8, "too many sign-ins, try again"),
             (_, Blame::Store | Blame::Provider) => (14, "sign-in is not available, try again"),
             (_, Blame::Inside) => (13, "internal error"),
             (_, Blame::Visitor) => (7, "not allowed"),

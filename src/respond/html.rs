@@ -29,6 +29,8 @@ pub(crate) struct Page<'a> {
     pub(crate) action: Option<Action<'a>>,
     /// The other way out.
     pub(crate) secondary: Option<Action<'a>>,
+    /// One more.
+    pub(crate) further: Option<Action<'a>>,
 }
 
 /// Something to do on a page.
@@ -63,7 +65,7 @@ pub(crate) fn render(page: &Page<'_>) -> String {
     let lead = escape(page.lead);
     let glyph = glyph(page.id);
     let details = details(&page.details);
-    let actions = actions(page.action.as_ref(), page.secondary.as_ref());
+    let actions = actions(page.action.as_ref(), [page.secondary, page.further]);
     format!(
         r#"<!doctype html>
 <html lang="en" data-page="{id}">
@@ -134,14 +136,14 @@ fn hidden((name, value): (&str, &str)) -> String {
     format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
 }
 
-fn actions(first: Option<&Action<'_>>, second: Option<&Action<'_>>) -> String {
+fn actions(first: Option<&Action<'_>>, others: [Option<Action<'_>>; 2]) -> String {
     let first = first.map(|action| action.markup("main"));
-    let second = second.map(|action| action.markup("other"));
-    let both: String = first.into_iter().chain(second).collect();
-    if both.is_empty() {
-        return both;
+    let others = others.into_iter().flatten().map(|action| action.markup("other"));
+    let all: String = first.into_iter().chain(others).collect();
+    if all.is_empty() {
+        return all;
     }
-    format!("<div class=\"actions\">\n{both}</div>\n")
+    format!("<div class=\"actions\">\n{all}</div>\n")
 }
 
 fn details(rows: &[(&str, Cow<'_, str>)]) -> String {
@@ -254,6 +256,7 @@ mod tests {
             details: vec![(HOSTILE, HOSTILE.into()), (REFERENCE, HOSTILE.into())],
             action: Some(post),
             secondary: Some(link),
+            further: None,
         };
         let html = render(&page);
         assert!(!html.contains("<script"));
@@ -277,7 +280,13 @@ mod tests {
                 name: "sign-out",
                 fields: &[("return_to", "/")],
             }),
-            secondary: Some(Action::Link { href: "/", label: "Stay", name: "stay" }),
+            secondary: Some(Action::Post {
+                action: "/auth/logout?everywhere=1",
+                label: "Sign out everywhere",
+                name: "sign-out-everywhere",
+                fields: &[],
+            }),
+            further: Some(Action::Link { href: "/", label: "Stay", name: "stay" }),
         };
         let html = render(&page);
         for part in [
@@ -309,6 +318,7 @@ mod tests {
             details: Vec::new(),
             action: None,
             secondary: None,
+            further: None,
         });
         let (_, body) = html.split_once("<body>").expect("a document has a body");
         for absent in ["<dl", "class=\"actions\"", "<form", "<a "] {
@@ -325,6 +335,7 @@ mod tests {
             details: Vec::new(),
             action: None,
             secondary: None,
+            further: None,
         });
         let (_, rest) = html.split_once("<style>").expect("a document has a style");
         let (style, rest) = rest.split_once("</style>").expect("the style ends");

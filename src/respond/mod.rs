@@ -249,11 +249,19 @@ impl Answer {
 /// The content security policy of our pages: nothing but our own style, and forms that go to us
 /// and, through the logout, to the provider.
 fn policy(form_action: Option<&str>) -> HeaderValue {
-    let style = base64(sha256(html::STYLE.as_bytes()));
-    let forms = form_action.unwrap_or("'none'");
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; form-action {forms}; base-uri 'none'; \
-         frame-ancestors 'none'"
-    );
+    let policy = policy_text(form_action.unwrap_or("'none'"), "'none'");
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+/// The policy of the one page that others may show in a frame, and who may.
+pub(crate) fn framed_policy(ancestors: &str) -> String {
+    policy_text("'none'", ancestors)
+}
+
+fn policy_text(forms: &str, ancestors: &str) -> String {
+    let style = base64(sha256(html::STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; form-action {forms}; base-uri 'none'; \
+         frame-ancestors {ancestors}"
+    )
 }

@@ -16,6 +16,8 @@ pub enum Page {
     ConfirmSignOut,
     /// The request came from another site.
     Forbidden,
+    /// What the provider's frame shows after a front-channel logout; nobody sees it.
+    FrontchannelLogout,
     /// The browser did not keep the session cookie.
     NoCookie,
     /// Somebody is signed in whom the access rules do not let in.
@@ -28,6 +30,8 @@ pub enum Page {
     SignedOut,
     /// Somebody is signed out in this browser; the store was away.
     SignedOutHereOnly,
+    /// Too many logins were started from one network.
+    TooMany,
     /// The store or the provider does not answer.
     Unavailable,
 }
@@ -40,12 +44,14 @@ impl Page {
             Self::BadRequest => "bad-request",
             Self::ConfirmSignOut => "confirm-sign-out",
             Self::Forbidden => "forbidden",
+            Self::FrontchannelLogout => "frontchannel-logout",
             Self::NoCookie => "no-cookie",
             Self::NotAllowed => "not-allowed",
             Self::ProviderError => "provider-error",
             Self::Restart => "restart",
             Self::SignedOut => "signed-out",
             Self::SignedOutHereOnly => "signed-out-here-only",
+            Self::TooMany => "too-many",
             Self::Unavailable => "unavailable",
         }
     }
@@ -60,6 +66,7 @@ pub(crate) struct PageContent {
     details: Vec<(&'static str, String)>,
     action: Option<Offer>,
     secondary: Option<Offer>,
+    further: Option<Offer>,
     /// The value of the policy's `form-action`, if the page holds a form.
     pub(crate) form_action: Option<String>,
 }
@@ -76,6 +83,10 @@ struct Offer {
 impl Offer {
     fn link(target: impl Into<String>, label: &'static str, name: &'static str) -> Self {
         Self { target: target.into(), label, name, post: false }
+    }
+
+    fn form(target: impl Into<String>, label: &'static str, name: &'static str) -> Self {
+        Self { target: target.into(), label, name, post: true }
     }
 
     fn action(&self) -> Action<'_> {
@@ -96,6 +107,7 @@ impl PageContent {
             details: Vec::new(),
             action: None,
             secondary: None,
+            further: None,
             form_action: None,
         }
     }
@@ -112,6 +124,7 @@ impl PageContent {
                 .collect(),
             action: self.action.as_ref().map(Offer::action),
             secondary: self.secondary.as_ref().map(Offer::action),
+            further: self.further.as_ref().map(Offer::action),
         })
     }
 
@@ -131,35 +144,51 @@ impl PageContent {
     }
 
     /// Asks before a sign-out that was not asked for by a form of ours.
-    pub(crate) fn confirm_sign_out(who: &str, logout: &str, home: &str, forms: String) -> Self {
+    pub(crate) fn confirm_sign_out(
+        who: &str,
+        logout: &str,
+        everywhere: &str,
+        home: &str,
+        forms: String,
+    ) -> Self {
         let mut page = Self::new(
             Page::ConfirmSignOut,
             "Sign out?",
-            "This ends your session in this application and at the sign-in service.",
+            "This ends your session in this application and at the sign-in service. You can also \
+             end your sessions with this application in all other browsers and on all devices.",
         );
         page.details.push(("Signed in as", who.to_owned()));
-        page.action = Some(Offer {
-            target: logout.to_owned(),
-            label: "Sign out",
-            name: "sign-out",
-            post: true,
-        });
-        page.secondary = Some(Offer::link(home, "Stay signed in", "stay"));
+        page.action = Some(Offer::form(logout, "Sign out", "sign-out"));
+        page.secondary =
+            Some(Offer::form(everywhere, "Sign out everywhere", "sign-out-everywhere"));
+        page.further = Some(Offer::link(home, "Stay signed in", "stay"));
         page.form_action = Some(forms);
         page
     }
 
     /// The store was away when somebody signed out.
-    pub(crate) fn signed_out_here_only(error: &AuthError, login: &str) -> Self {
-        let mut page = Self::new(
-            Page::SignedOutHereOnly,
-            "Signed out in this browser only",
+    pub(crate) fn signed_out_here_only(error: &AuthError, login: &str, tried_again: bool) -> Self {
+        let lead = if tried_again {
             "Your session was removed from this browser, but the service that keeps sessions did \
-             not answer, so it could not be ended everywhere yet. This is being tried again.",
-        );
+             not answer, so it could not be ended everywhere yet. This is being tried again."
+        } else {
+            "Your session was removed from this browser, but the service that keeps sessions did \
+             not answer. Your sessions in other browsers go on: sign in again in a moment, and \
+             sign out everywhere then."
+        };
+        let mut page = Self::new(Page::SignedOutHereOnly, "Signed out in this browser only", lead);
         page.with_reference(error);
         page.action = Some(Offer::link(login, "Sign in again", "continue"));
         page
+    }
+
+    /// For the frame of a provider that signs somebody out everywhere.
+    pub(crate) fn frontchannel_logout() -> Self {
+        Self::new(
+            Page::FrontchannelLogout,
+            "Sign-out received",
+            "A session that this request names, if there was one, has ended.",
+        )
     }
 
     /// Says who is signed in, and offers another account.
@@ -236,6 +265,12 @@ impl PageContent {
                 Page::Restart,
                 "Sign-in could not be finished",
                 "You were signed out while the sign-in was under way.",
+            ),
+            ErrorKind::TooManyLogins => Self::new(
+                Page::TooMany,
+                "Too many sign-ins at once",
+                "Many sign-ins were started from your network within a minute. Wait a moment, then \
+                 try again; who is signed in already is not concerned.",
             ),
             ErrorKind::CrossSite => Self::new(
                 Page::Forbidden,

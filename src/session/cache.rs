@@ -127,6 +127,17 @@ impl Cache {
         shard.old.remove(&hash);
     }
 
+    /// Returns the sessions of which this is true.
+    pub(crate) fn all(&self, wanted: impl Fn(&Opened) -> bool) -> Vec<Arc<Opened>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let slots = shard.young.values().chain(shard.old.values());
+            found.extend(slots.filter(|(_, opened)| wanted(opened)).map(|(_, o)| o.clone()));
+        }
+        found
+    }
+
     fn put(&self, shard: &mut Generations, hash: u64, slot: Slot) {
         if shard.young.len() >= self.per_shard {
             shard.old = std::mem::take(&mut shard.young);

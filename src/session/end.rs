@@ -1,5 +1,6 @@
 //! Ending a session, here and wherever it can be presented.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
@@ -9,25 +10,95 @@ use super::cache::Opened;
 use super::chunk::{Held, Presented};
 use super::establish::MAX_HINT;
 use super::keeper::Keeper;
-use super::revocation::Target;
+use super::revocation::{MARK_TTL, Target};
 use crate::cookies::{MAX_CHUNKS, Own};
 use crate::seal::Purpose;
 use crate::secret::from_base64url;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// What is known of sessions that were ended.
+pub(crate) struct Ended {
+    /// How many are known to have been there.
+    pub(crate) known: usize,
+    /// The refresh tokens of those that this process had opened, to be revoked.
+    pub(crate) refresh_tokens: Vec<String>,
+}
 
 /// A mark outlives its session by as much as clocks of pods may be apart.
 const MARGIN: Duration = Duration::from_secs(300);
 
 impl Keeper {
-    /// Ends a session everywhere it can be presented.
+    /// Ends a session everywhere it can be presented: marked first, then a stored record is taken.
+    /// The mark holds where a fail-over of the store loses the removal; with the record the tokens
+    /// go, and a refresh that is under way finds that it came too late.
+    ///
+    /// After an error both are to be tried again.
     pub(crate) async fn end(&self, session: &SessionRef) -> Result<(), StoreError> {
         self.watches.end(&session.id);
-        if let (true, Some(store)) = (session.stored, &self.store) {
-            store.take(&self.session_key(&session.id)).await?;
-            return Ok(());
-        }
         let ttl = session.ends.since(self.clock.now()) + MARGIN;
-        self.revocation.mark(Target::Session(&session.id), ttl).await
+        let marked = self.revocation.mark(Target::Session(&session.id), ttl).await;
+        let (true, Some(store)) = (session.stored, &self.store) else { return marked };
+        match marked {
+            // Nothing can be written, but removed: the session is over by that alone.
+            Err(error) if error.kind() == StoreErrorKind::Full => {
+                store.take(&self.session_key(&session.id)).await?;
+                tracing::warn!("the store is full; a session was ended without a mark");
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => store.take(&self.session_key(&session.id)).await.map(drop),
+        }
+    }
+
+    /// Ends every session that `target` names, known here or not: marked first, then the records
+    /// that are known are taken. Returns what is known of the ended.
+    ///
+    /// After an error all of it is to be tried again.
+    pub(crate) async fn end_all(&self, target: Target<'_>) -> Result<Ended, StoreError> {
+        // Read before the mark is written: whoever is named here is ended by it. A login that
+        // begins afterwards is not, and must not be touched.
+        let at_hand = self.at_hand(target);
+        let subject = match target {
+            Target::Sid { sid, .. } if self.settings.record_sids => {
+                self.recorded(sid).await?.map(|recorded| recorded.subject)
+            }
+            Target::SidAndSubject { subject, .. } | Target::Subject { subject, .. } => {
+                Some(subject.to_owned())
+            }
+            Target::Instance | Target::Session(_) | Target::Sid { .. } => None,
+        };
+        let mut named = match &subject {
+            Some(subject) => self.named(subject).await?,
+            None => Vec::new(),
+        };
+        named.retain(|entry| entry.concerns(target));
+        self.revocation.mark(target, MARK_TTL).await?;
+        self.watches.look(target);
+        if let Some(store) = &self.store {
+            for entry in named.iter().filter(|entry| entry.stored) {
+                store.take(&self.session_key(&entry.id)).await?;
+            }
+        }
+        let mut ids: Vec<_> = named.iter().map(|entry| entry.id).collect();
+        if let Some(subject) = subject.filter(|_| !ids.is_empty()) {
+            self.drop_sessions(&subject, &ids).await;
+        }
+        ids.extend(at_hand.iter().map(|opened| opened.record.id));
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(Ended { known: ids.len(), refresh_tokens: refresh_tokens(&at_hand) })
+    }
+
+    /// Returns the sessions that a mark for `target` concerns and that this process has opened.
+    pub(crate) fn at_hand(&self, target: Target<'_>) -> Vec<Arc<Opened>> {
+        let mut opened = self.cache.all(|opened| target.concerns(&opened.record));
+        opened.extend(self.watches.concerned(target));
+        opened
+    }
+
+    /// Names a person or a provider's session in the log.
+    pub(crate) fn pseudonym(&self, kind: &[u8], value: &str) -> String {
+        self.sealer.pseudonym(kind, value)
     }
 
     /// Returns what a browser holds, without asking the store: enough to end it later.
@@ -91,4 +162,16 @@ impl Keeper {
         let name = self.cookies.name(Own::LogoutHint);
         [name.as_bytes(), b"\0", id].concat()
     }
+}
+
+/// Returns the refresh tokens of sessions, each once.
+pub(crate) fn refresh_tokens(sessions: &[Arc<Opened>]) -> Vec<String> {
+    let refresh = |opened: &Arc<Opened>| {
+        let tokens = opened.record.tokens.as_ref()?;
+        Some(tokens.refresh.as_ref()?.token.clone())
+    };
+    let mut tokens: Vec<_> = sessions.iter().filter_map(refresh).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
 }

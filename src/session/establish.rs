@@ -11,7 +11,7 @@ use crate::error::{AuthError, ErrorKind};
 use crate::evolve::Later;
 use crate::seal::Purpose;
 use crate::secret::{SecretBytes, base64url, random};
-use crate::store::StoreErrorKind;
+use crate::store::{StoreErrorKind, join};
 
 /// What a completed login says.
 pub(crate) struct Login {
@@ -53,13 +53,26 @@ impl Keeper {
             let _ = self.revocation.counter().await;
         }
         let keys = self.revocation.keys(&id, &issuer, &login.subject, login.sid.as_deref());
-        let marks = self.revocation.marks(&keys).await.map_err(|error| unavailable(&error))?;
-        if !marks.predate(login.begun) {
-            return Err(AuthError::new(ErrorKind::SignedOutMeanwhile, "marked"));
-        }
         let mut absolute_end = now + self.settings.lifetimes.absolute;
         if let Some(expiry) = login.session_expiry {
             absolute_end = absolute_end.min(expiry);
+        }
+        // All on their way at once. Whoever ends a `sid` that is recorded leaves a mark: it is among
+        // those read here, or it is newer than they are.
+        let (marks, (person, ())) = join(
+            self.revocation.marks(&keys),
+            join(
+                self.load_person(&login.subject),
+                self.record_sid(login.sid.as_deref(), &login.subject, absolute_end),
+            ),
+        )
+        .await;
+        let marks = marks.map_err(|error| unavailable(&error))?;
+        if !marks.predate(login.begun) {
+            return Err(AuthError::new(ErrorKind::SignedOutMeanwhile, "marked"));
+        }
+        if !marks.are_none() {
+            self.revocation.keep(&keys).await;
         }
         let mut record = Record {
             id,
@@ -88,7 +101,13 @@ impl Keeper {
                 let key = self.session_key(&id);
                 let value = self.seal_record(&key, &seal, &record);
                 let ttl = self.ttl(&record, now);
-                match store.insert(&key, value, ttl).await {
+                // A note about a session that is not made after all does no harm.
+                let (inserted, ()) = join(
+                    store.insert(&key, value, ttl),
+                    self.note_session(&record, true, person.clone()),
+                )
+                .await;
+                match inserted {
                     Ok(true) => Some(self.seal_handle(&id, &seal, absolute_end)),
                     Ok(false) => {
                         return Err(AuthError::new(ErrorKind::StoreUnavailable, "id_taken"));
@@ -114,6 +133,7 @@ impl Keeper {
                     AuthError::new(ErrorKind::SessionTooLarge, "cookies")
                         .with_hint("keep sessions in a store, or allow fewer claims")
                 })?;
+                self.note_session(&record, false, person).await;
                 (cookies, Some(self.hint_cookie(&id, &login.id_token, absolute_end, now)))
             }
         };

@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     /// How long a sealed session goes on without its marks having been seen.
     pub(crate) revocation_grace: Option<Duration>,
     pub(crate) cache_capacity: usize,
+    /// Whether logins record the `sid` of the provider's session, for front-channel logout.
+    pub(crate) record_sids: bool,
     /// Who may use the application, as the door has it.
     pub(crate) rules: Arc<Rules>,
 }
@@ -82,7 +84,7 @@ pub(crate) struct Keeper {
     pub(super) cookies: Arc<Cookies>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) watches: Watches,
-    cache: Cache,
+    pub(super) cache: Cache,
     /// Handed to the sessions it opens.
     me: Weak<Self>,
 }

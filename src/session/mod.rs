@@ -6,18 +6,21 @@
 //! 3. At each request the keeper opens it, or finds it opened in its cache, and judges it anew:
 //!    lifetimes, and the marks that logouts leave ([`revocation`]).
 //! 4. Connections that outlive their request are told when the session ends ([`watch`]).
-//! 5. A stored session with a refresh token is refreshed when the access token runs out
+//! 5. A note in the store names the sessions of a person ([`people`]).
+//! 6. A stored session with a refresh token is refreshed when the access token runs out
 //!    ([`refresh`]).
 
 mod attempt;
 pub(crate) mod cache;
 pub(crate) mod chunk;
-mod end;
+pub(crate) mod end;
 pub(crate) mod establish;
 pub(crate) mod keeper;
+pub(crate) mod people;
 pub(crate) mod refresh;
 pub(crate) mod refresher;
 mod repeat;
+mod reports;
 pub(crate) mod revocation;
 mod stored;
 mod watch;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Record;
 use super::repeat::{Repeater, Written};
 use crate::clock::{Clock, UnixTime};
 use crate::seal::sha256_of;
@@ -84,6 +85,8 @@ pub(crate) struct Marks {
 
 /// How long a mark is kept.
 pub(crate) const MARK_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A mark in a baseline outlives the longest session by as much as clocks of pods may be apart.
+const KEPT_LONGER: Duration = Duration::from_secs(3600);
 /// The counter is written anew when it is older than this.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
 /// Attempts at a compare-and-swap before the store counts as out of order.
@@ -130,6 +133,11 @@ impl Revocation {
             bumping: tokio::sync::Mutex::new(None),
             epoch: AtomicU64::new(1),
         }
+    }
+
+    /// Returns where the marks lie; what belongs to them lies there too.
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Tells whether other pods see the marks.
@@ -242,6 +250,19 @@ impl Revocation {
         Ok(Marks { baseline: Baseline { generations, incarnation }, newest })
     }
 
+    /// Keeps the marks that a new session has in its baseline for as long as it may live: were one
+    /// to run out, the session would look as if it had been signed out.
+    pub(super) async fn keep(&self, keys: &MarkKeys) {
+        let load = |key: &Option<Key>| key.as_ref().map(|key| self.store.load(key));
+        let Ok(marks) = all(keys.0.each_ref().map(load)).await else { return };
+        for (key, mark) in keys.0.iter().zip(marks) {
+            if let (Some(key), Some(Some(mark))) = (key, mark) {
+                // Another mark in its place has a life of its own.
+                let _ = self.store.swap(key, &mark, mark.clone(), MARK_TTL + KEPT_LONGER).await;
+            }
+        }
+    }
+
     /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
     /// which began before cannot take the mark for an old one.
     pub(crate) async fn mark(&self, target: Target<'_>, ttl: Duration) -> Result<(), StoreError> {
@@ -347,11 +368,33 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, St
         .map_err(|error| StoreError::new(StoreErrorKind::Unavailable).with_source(error))
 }
 
-fn unsettled() -> StoreError {
+pub(super) fn unsettled() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable).with_source("other writers never let it through")
 }
 
+impl Target<'_> {
+    /// Tells whether this ends a session; it must be of the same issuer.
+    pub(crate) fn concerns(&self, record: &Record) -> bool {
+        let of = |theirs: &str| record.issuer == theirs;
+        let is = |theirs: &str| record.sid.as_deref() == Some(theirs);
+        match *self {
+            Self::Instance => true,
+            Self::Session(id) => record.id == *id,
+            Self::Sid { issuer, sid } => of(issuer) && is(sid),
+            Self::SidAndSubject { issuer, sid, subject } => {
+                of(issuer) && is(sid) && record.subject == subject
+            }
+            Self::Subject { issuer, subject } => of(issuer) && record.subject == subject,
+        }
+    }
+}
+
 impl Marks {
+    /// Tells whether nobody whom they concern was signed out, as far back as they go.
+    pub(super) const fn are_none(&self) -> bool {
+        self.newest == 0
+    }
+
     /// Tells whether a login that noted `begun` at its start may take these marks for its baseline.
     pub(crate) fn predate(&self, begun: Option<Counter>) -> bool {
         match begun {

@@ -4,14 +4,17 @@
 //! session about once a second. A sign-out on this pod is told at once, whatever the store says.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::cache::Opened;
 use super::keeper::{Keeper, Patience};
+use super::revocation::Target;
 use crate::clock::UnixTime;
 use crate::identity::{Facts, Principal, Standing};
 use crate::secret::random;
@@ -26,6 +29,10 @@ pub(super) struct Watches(Mutex<HashMap<[u8; 16], Weak<Watch>>>);
 struct Watch {
     /// When its person was last there, as far as this process knows: seconds.
     last_seen: AtomicU64,
+    /// The session as it was when the watch began: who it is does not change.
+    opened: Arc<Opened>,
+    /// Asks for a look at once.
+    look: Notify,
     standing: watch::Sender<Standing>,
 }
 
@@ -42,6 +49,24 @@ impl Watches {
         if let Some(watch) = self.find(id) {
             watch.standing.send_replace(Standing::Over);
         }
+    }
+
+    /// Has the sessions that a mark concerns looked at now, not within a second.
+    pub(super) fn look(&self, target: Target<'_>) {
+        for watch in self.all(target) {
+            watch.look.notify_one();
+        }
+    }
+
+    /// Returns the sessions with open connections that a mark concerns.
+    pub(super) fn concerned(&self, target: Target<'_>) -> Vec<Arc<Opened>> {
+        self.all(target).into_iter().map(|watch| watch.opened.clone()).collect()
+    }
+
+    fn all(&self, target: Target<'_>) -> Vec<Arc<Watch>> {
+        let watches = self.lock();
+        let all = watches.values().filter_map(Weak::upgrade);
+        all.filter(|watch| target.concerns(&watch.opened.record)).collect()
     }
 
     fn find(&self, id: &[u8; 16]) -> Option<Arc<Watch>> {
@@ -90,7 +115,12 @@ impl Keeper {
                 return watch.standing.subscribe();
             }
             let (standing, receiver) = watch::channel(Standing::Unjudged);
-            let watch = Arc::new(Watch { last_seen: AtomicU64::new(last_seen), standing });
+            let watch = Arc::new(Watch {
+                last_seen: AtomicU64::new(last_seen),
+                opened: opened.clone(),
+                look: Notify::new(),
+                standing,
+            });
             watches.insert(id, Arc::downgrade(&watch));
             (watch, receiver)
         };
@@ -160,12 +190,23 @@ async fn run(keeper: Arc<Keeper>, watch: Arc<Watch>, mut opened: Arc<Opened>) {
             news
         });
         // Nobody waits, the session is over, or the next look is due.
-        let quiet = tokio::time::timeout(interval(), watch.standing.closed()).await;
-        if (quiet.is_ok() || watch.standing.borrow().is_end()) && keeper.watches.forget(&id, &watch)
-        {
+        let quiet = pause(&watch).await;
+        if (quiet || watch.standing.borrow().is_end()) && keeper.watches.forget(&id, &watch) {
             return;
         }
     }
+}
+
+/// Waits until the next look is due or somebody asks for one; `true` if nobody waits any more.
+async fn pause(watch: &Watch) -> bool {
+    let (mut closed, mut asked) = (pin!(watch.standing.closed()), pin!(watch.look.notified()));
+    let either = std::future::poll_fn(|cx| {
+        if closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        asked.as_mut().poll(cx).map(|()| false)
+    });
+    tokio::time::timeout(interval(), either).await.unwrap_or(false)
 }
 
 /// About a second, not the same for all: many watches must not ask the store at one time.

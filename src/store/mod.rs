@@ -42,6 +42,9 @@ use crate::seal::sha256;
 /// | `<prefix>:session:<sha256 of the session id>` | a session, sealed |
 /// | `<prefix>:{marks}:<sha256 of whom it ends>` | a revocation mark or the counter, nothing secret |
 /// | `<prefix>:lease:<sha256 of the session id>` | 16 random bytes: who refreshes it just now |
+/// | `<prefix>:person:<sha256 of issuer and subject>` | which sessions a person has, sealed |
+/// | `<prefix>:sid:<sha256 of issuer and sid>` | that a login recorded it, sealed (front-channel logout) |
+/// | `<prefix>:jti:<sha256 of issuer and jti>` | `1`: a logout token that has acted |
 ///
 /// # Examples
 ///

@@ -65,10 +65,23 @@ impl Provider {
 
     /// Registers the callback and the landing page of an application.
     pub async fn register(&self, origin: &str) {
-        let body = serde_json::json!({
+        self.change_clients(&serde_json::json!({
             "redirect_uris": [format!("{origin}/auth/callback")],
             "post_logout_redirect_uris": [format!("{origin}/auth/signed-out")],
-        });
+        }))
+        .await;
+    }
+
+    /// Registers where sign-outs are reported to, of this client only.
+    pub async fn register_backchannel(&self, client: &str, uri: &str) {
+        self.change_clients(&serde_json::json!({
+            "client_id": client,
+            "backchannel_logout_uri": uri,
+        }))
+        .await;
+    }
+
+    async fn change_clients(&self, body: &Value) {
         let request = Request::post(format!("{}/clients/redirects", self.control))
             .header("content-type", "application/json")
             .body(Bytes::from(body.to_string()))
@@ -192,23 +205,40 @@ pub struct AtProvider {
 }
 
 impl AtProvider {
+    /// Signs out at the provider's end-session page, as if the person pressed its button.
+    pub async fn sign_out(&mut self, url: &str) {
+        let page = self.ask(Request::get(url), Bytes::new()).await;
+        let body = String::from_utf8_lossy(page.body()).into_owned();
+        let between = |before: &str, after: &str| {
+            let (_, rest) =
+                body.split_once(before).unwrap_or_else(|| panic!("no {before}: {body}"));
+            rest.split_once(after).unwrap().0.to_owned()
+        };
+        let (action, xsrf) = (between("action=\"", "\""), between("name=\"xsrf\" value=\"", "\""));
+        let form = format!("xsrf={xsrf}&logout=yes");
+        let request = Request::post(action).header("content-type", FORM);
+        let reply = self.ask(request, Bytes::from(form)).await;
+        assert!(reply.status().is_redirection(), "{} {:?}", reply.status(), reply.body());
+    }
+
+    async fn ask(&mut self, request: http::request::Builder, body: Bytes) -> http::Response<Bytes> {
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = request.header("accept", "text/html").header("cookie", cookies.join("; "));
+        let response = HyperClient::new().send(request.body(body).unwrap(), 1 << 20).await.unwrap();
+        for value in response.headers().get_all("set-cookie") {
+            let pair = value.to_str().unwrap().split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        response
+    }
+
     /// Follows an authorization URL; returns where the provider sends the browser back to.
     pub async fn authorize(&mut self, url: &str, issuer: &str) -> String {
         let mut url = url.to_owned();
         for _ in 0..12 {
-            let cookies: Vec<_> =
-                self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let request = Request::get(&url)
-                .header("accept", "text/html")
-                .header("cookie", cookies.join("; "))
-                .body(Bytes::new())
-                .unwrap();
-            let response = HyperClient::new().send(request, 1 << 20).await.unwrap();
-            for value in response.headers().get_all("set-cookie") {
-                let pair = value.to_str().unwrap().split(';').next().unwrap();
-                let (name, value) = pair.split_once('=').unwrap();
-                self.cookies.insert(name.to_owned(), value.to_owned());
-            }
+            let response = self.ask(Request::get(&url), Bytes::new()).await;
             let Some(location) = response.headers().get("location") else {
                 let body = String::from_utf8_lossy(response.body()).into_owned();
                 panic!("the provider shows a page: {} {body}", response.status());
@@ -226,3 +256,5 @@ impl AtProvider {
         panic!("the provider's redirects never end");
     }
 }
+
+const FORM: &str = "application/x-www-form-urlencoded";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use axum::response::Response;
 use tower_pkce_auth::testing::TestClock;
 use tower_pkce_auth::{
     Builder, ClientAuth, ClientId, ClientSecret, MemoryStore, Pending, PkceAuthLayer, Sessions,
@@ -266,4 +267,60 @@ async fn j03_the_provider_accepts_the_logout_request() {
     assert_eq!(ask(url.clone()).await.unwrap().status(), 200);
     let bad = with_parameter(&url, "id_token_hint", Some("x.y.z"));
     assert_eq!(ask(bad).await.unwrap().status(), 400, "the provider does look at the hint");
+}
+
+/// The provider reports a sign-out to one pod, under the pod's own address, while the person waits
+/// at its end-session page; the session is over on the other pod too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node.js and oidc-provider: scripts/test"]
+async fn j17_j22_j42_the_provider_reports_a_sign_out() {
+    let provider = provider().await;
+    let store = MemoryStore::shared_between_pods(Arc::new(SystemClock));
+    for sessions in [Sessions::Stored, Sessions::Sealed] {
+        let keys = tower_pkce_auth::CookieKeys::random();
+        let pod = || {
+            let builder = confidential(&provider).store(store.clone()).sessions(sessions);
+            app(&builder.cookie_keys(keys.clone()).build().unwrap())
+        };
+        let (one, two) = (pod(), pod());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let reports = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = reports.clone();
+        let heard = tower::ServiceExt::map_response(two.clone(), move |reply: Response| {
+            sink.lock().unwrap().push(reply.status());
+            reply
+        });
+        let router = axum::Router::new().fallback_service(heard);
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let uri = format!("http://{address}/auth/backchannel-logout");
+        provider.register_backchannel("dashboard", &uri).await;
+
+        let mut alice = Visitor::default();
+        let reply = alice.sign_in(&one, &provider, "/").await;
+        assert_eq!(reply.status, StatusCode::OK, "{sessions:?}");
+        let mut elsewhere = Visitor::default();
+        elsewhere.sign_in(&one, &provider, "/").await;
+
+        // She signs out at the provider, not here.
+        let url = format!("{}/session/end", provider.issuer);
+        alice.at_provider.sign_out(&url).await;
+        assert_eq!(*reports.lock().unwrap(), [StatusCode::OK], "{sessions:?}");
+        for pod in [&one, &two] {
+            let reply = alice.clone().get(pod, "/").await;
+            assert_ne!(reply.status, StatusCode::OK, "J42 {sessions:?}");
+            let reply = elsewhere.clone().get(pod, "/").await;
+            assert_eq!(reply.status, StatusCode::OK, "J37 {sessions:?}: another sid");
+        }
+
+        // J17: she signs out here, and the provider reports it while she is at its page.
+        let mut request = navigation(Method::POST, "/auth/logout");
+        request.headers_mut().insert("sec-fetch-site", "same-origin".parse().unwrap());
+        let cookies = elsewhere.jar.header("/auth/logout").unwrap();
+        request.headers_mut().insert(COOKIE, cookies.parse().unwrap());
+        let reply = send(&one, request).await;
+        elsewhere.at_provider.sign_out(&reply.location()).await;
+        assert_eq!(*reports.lock().unwrap(), [StatusCode::OK; 2], "J17 {sessions:?}");
+        server.abort();
+    }
 }

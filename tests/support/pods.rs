@@ -100,6 +100,8 @@ pub struct Spy {
 #[derive(Debug, Default)]
 struct Shared {
     failing: Mutex<Option<StoreErrorKind>>,
+    /// One operation on keys of one purpose fails, as if the store had gone away just then.
+    spoilt: Mutex<Option<(&'static str, &'static str)>>,
     calls: Mutex<Vec<Call>>,
     called: Notify,
 }
@@ -118,9 +120,15 @@ impl Spy {
         *self.shared.failing.lock().unwrap() = Some(kind);
     }
 
+    /// Fails one operation on keys of one purpose, and nothing else.
+    pub fn fail_only(&self, operation: &'static str, purpose: &'static str) {
+        *self.shared.spoilt.lock().unwrap() = Some((operation, purpose));
+    }
+
     /// Brings it back.
     pub fn recover(&self) {
         *self.shared.failing.lock().unwrap() = None;
+        *self.shared.spoilt.lock().unwrap() = None;
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -180,7 +188,11 @@ impl Spy {
         value: Option<&Bytes>,
         ttl: Option<Duration>,
     ) -> Option<StoreFuture<T>> {
-        let failing = *self.shared.failing.lock().unwrap();
+        let mut failing = *self.shared.failing.lock().unwrap();
+        let purpose = key.as_str().split(':').nth(1).unwrap();
+        if *self.shared.spoilt.lock().unwrap() == Some((operation, purpose)) {
+            failing = Some(StoreErrorKind::Unavailable);
+        }
         self.shared.calls.lock().unwrap().push(Call {
             operation,
             key: key.clone(),

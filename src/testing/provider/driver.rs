@@ -1,6 +1,7 @@
 //! A browser's part without a browser.
 
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::Method;
@@ -83,12 +84,37 @@ async fn ask(inner: &Inner, url: &str, user: Option<&str>) -> io::Result<Respons
     send(inner, request).await
 }
 
-/// Sends one request over a connection of its own.
+/// Posts a logout token; returns status and body of the answer.
+pub(super) async fn post_logout_token(url: &str, token: &str) -> io::Result<(u16, String)> {
+    let invalid = |source: String| io::Error::new(io::ErrorKind::InvalidInput, source);
+    let url = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+    let address = url.socket_addrs(|| None)?;
+    let address = address.first().ok_or_else(|| invalid("no address".to_owned()))?;
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("logout_token", token)
+        .finish();
+    let request = Request::post(url.path())
+        .header(header::HOST, address.to_string())
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::new(Bytes::from(form)))
+        .map_err(|error| invalid(error.to_string()))?;
+    let reply = send_to(*address, request).await?;
+    Ok((reply.status().as_u16(), String::from_utf8_lossy(reply.body()).into_owned()))
+}
+
+/// Sends one request to the provider over a connection of its own.
 pub(super) async fn send(
     inner: &Inner,
     request: Request<Full<Bytes>>,
 ) -> io::Result<Response<Bytes>> {
-    let stream = TcpStream::connect(inner.address).await?;
+    send_to(inner.address, request).await
+}
+
+async fn send_to(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> io::Result<Response<Bytes>> {
+    let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let exchange = async {

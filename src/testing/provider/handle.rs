@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 use tokio::task::AbortHandle;
 
 use super::Behaviour;
@@ -21,6 +22,8 @@ use super::SigningKey;
 use super::TestProviderBuilder;
 use super::TestUser;
 use super::driver;
+use super::encoding;
+use super::endpoints;
 use super::fault::Faults;
 use super::fault::Hook;
 use super::state::Inner;
@@ -288,6 +291,57 @@ impl TestProvider {
         driver::form(&self.inner, authorization_url, Some(user)).await
     }
 }
+
+/// Reporting sign-outs (OpenID Connect Back-Channel Logout 1.0).
+impl TestProvider {
+    /// Makes a logout token for the client, as this provider would send it: typ `logout+jwt`, good
+    /// for two minutes, a fresh `jti`, and neither `sub` nor `sid` yet. `edit` adds whom it is for,
+    /// or spoils it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// use tower_pkce_auth::testing::provider::TestProvider;
+    ///
+    /// let provider = TestProvider::start().await?;
+    /// let token = provider.logout_token(|token| token.set("sub", "alice"));
+    /// assert_eq!(token.split('.').count(), 3);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn logout_token(&self, edit: impl FnOnce(&mut IdTokenDraft)) -> String {
+        let mut draft = {
+            let state = self.inner.state();
+            let now = self.inner.now();
+            let claims = endpoints::object(json!({
+                "iss": self.inner.issuer,
+                "aud": self.inner.config.client_id,
+                "iat": now.as_secs(),
+                "exp": (now + LOGOUT_TOKEN_LIFETIME).as_secs(),
+                "jti": encoding::random_token(12),
+                "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+            }));
+            let key = state.ring.current().clone();
+            IdTokenDraft::new(state.ring.keys.clone(), key, claims, false)
+        };
+        draft.header.insert("typ".to_owned(), "logout+jwt".into());
+        edit(&mut draft);
+        draft.finish()
+    }
+
+    /// Posts a logout token to an `http` address, as providers do, and returns the status and the
+    /// body of the answer.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers there.
+    pub async fn send_logout_token(&self, url: &str, token: &str) -> io::Result<(u16, String)> {
+        driver::post_logout_token(url, token).await
+    }
+}
+
+const LOGOUT_TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_secs(120);
 
 impl fmt::Debug for TestProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
