@@ -8,6 +8,10 @@
 //! 4. The clock of pods and provider runs ten times as fast, so that sessions fall due each six
 //!    seconds.
 //! 5. In the end the [`report`] says what must not have happened, and how often it did.
+//!
+//! Redis copies to replicas behind the back of whoever writes, so that a fail-over may lose what was
+//! written in its last moment. A login or a refresh that was lost so is counted by itself, and so
+//! is a sign-out: it is written again while the pod that wrote it lives, and pods are killed here.
 
 mod chaos;
 mod memory;

@@ -141,13 +141,15 @@ fn is_an_offer(reply: &Reply) -> bool {
 pub async fn try_what_was_left(watch: &Watch) {
     while watch.pause(2 * PAUSE).await {
         let number = usize::try_from(below(u32::MAX)).unwrap_or_default();
-        let Some(browser) = watch.somebody_who_left(HOLDS, number) else { continue };
+        let Some((browser, left)) = watch.somebody_who_left(HOLDS, number) else { continue };
         // A copy: what it is told does not change what is tried next time.
         let Ok(reply) = browser.snapshot().open("/left").await else { continue };
         watch.count(|tally| {
             tally.tried += 1;
-            if reply.status == StatusCode::OK {
-                tally.revived.push(reply.body);
+            match reply.status == StatusCode::OK {
+                true if watch.was_failing_over(left) => tally.revived_by_fail_over += 1,
+                true => tally.revived.push(reply.body),
+                false => {}
             }
         });
     }

@@ -80,6 +80,14 @@ impl fmt::Display for Report {
              inside the exchange: {}; with a fail-over that lost what it had acknowledged: {}",
             tally.emptied, tally.lost_with_store, tally.lost_in_exchange, tally.lost_in_fail_over,
         )?;
+        if tally.revived_by_fail_over > 0 {
+            writeln!(
+                f,
+                "  {} requests with the cookies of people whose sign-out a fail-over lost, before it \
+                 was written again",
+                tally.revived_by_fail_over,
+            )?;
+        }
         for (what, found, examples) in self.wanted_none() {
             let verdict = if found == 0 { "ok" } else { "MISS" };
             writeln!(f, "  {what:40} {found:6}  {verdict}")?;

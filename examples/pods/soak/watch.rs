@@ -42,6 +42,8 @@ pub struct Tally {
     pub unexplained: Vec<String>,
     pub wrong: Vec<String>,
     pub revived: Vec<String>,
+    /// The same with cookies of people who left during a fail-over, which lost that.
+    pub revived_by_fail_over: u64,
     /// Answers that nobody should get.
     pub odd: Vec<String>,
 }
@@ -149,7 +151,8 @@ impl Watch {
         })
     }
 
-    fn was_failing_over(&self, given: Instant) -> bool {
+    /// Tells whether what was written then may have been lost by a fail-over.
+    pub fn was_failing_over(&self, given: Instant) -> bool {
         lock(&self.fail_overs).iter().any(|(begin, end)| {
             given + HAND_OVER >= *begin && end.is_none_or(|end| given <= end + HAND_OVER)
         })
@@ -164,11 +167,11 @@ impl Watch {
         left.push_back((before, Instant::now()));
     }
 
-    /// The browser of somebody who left at least so long ago.
-    pub fn somebody_who_left(&self, ago: Duration, number: usize) -> Option<Browser> {
+    /// The browser of somebody who left at least so long ago, and when that was.
+    pub fn somebody_who_left(&self, ago: Duration, number: usize) -> Option<(Browser, Instant)> {
         let left = lock(&self.left);
         let long: Vec<_> = left.iter().filter(|(_, since)| since.elapsed() >= ago).collect();
-        long.get(number.checked_rem(long.len())?).map(|(browser, _)| browser.clone())
+        long.get(number.checked_rem(long.len())?).map(|left| (*left).clone())
     }
 }
 
