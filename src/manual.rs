@@ -1,4 +1,4 @@
-//! The manual: defaults, attacks, operation, Redis, the gateway.
+//! The manual: defaults, attacks, operation, Redis, faults, the gateway.
 
 #[doc = include_str!("docs/defaults.md")]
 pub mod defaults {}
@@ -11,6 +11,9 @@ pub mod operation {}
 
 #[doc = include_str!("docs/redis.md")]
 pub mod redis {}
+
+#[doc = include_str!("docs/faults.md")]
+pub mod faults {}
 
 #[doc = include_str!("docs/gateway.md")]
 pub mod gateway {}

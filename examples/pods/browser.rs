@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, COOKIE, HOST, LOCATION, SET_COOKIE};
-use http::{HeaderMap, Request, StatusCode};
+use http::header::{ACCEPT, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -93,12 +93,17 @@ impl Browser {
 
     /// Types an address: a path of the application. Redirects are not followed.
     pub async fn open(&self, path: &str) -> Result<Reply, Box<dyn Error>> {
-        self.navigate(path, "none").await
+        self.navigate(Method::GET, path, "none").await
+    }
+
+    /// Submits a form of a page of this application. Redirects are not followed.
+    pub async fn post(&self, path: &str) -> Result<Reply, Box<dyn Error>> {
+        self.navigate(Method::POST, path, "same-origin").await
     }
 
     /// Comes from the provider to a path of the application. Redirects are not followed.
     pub async fn arrive(&self, path: &str) -> Result<Reply, Box<dyn Error>> {
-        self.navigate(path, "cross-site").await
+        self.navigate(Method::GET, path, "cross-site").await
     }
 
     /// Types an address and goes wherever it leads, through the provider too.
@@ -164,14 +169,24 @@ impl Browser {
         self.agree_as(url, &self.user).await
     }
 
+    /// Time goes by until the browser drops the note that a login was just completed.
+    pub fn a_minute_later(&self) {
+        self.jar().drop_ending("-n");
+    }
+
     /// The value of the session cookie.
     pub fn session(&self) -> Option<String> {
         self.jar().session().map(str::to_owned)
     }
 
-    async fn navigate(&self, path: &str, site: &str) -> Result<Reply, Box<dyn Error>> {
+    async fn navigate(
+        &self,
+        method: Method,
+        path: &str,
+        site: &str,
+    ) -> Result<Reply, Box<dyn Error>> {
         for _ in 0..RELOADS {
-            let reply = self.ask(path, site).await?;
+            let reply = self.ask(&method, path, site).await?;
             if !self.reloads || reply.status != StatusCode::BAD_GATEWAY || reply.page().is_some() {
                 return Ok(reply);
             }
@@ -180,15 +195,20 @@ impl Browser {
         Err(format!("502 for {path}, {RELOADS} times").into())
     }
 
-    async fn ask(&self, path: &str, site: &str) -> Result<Reply, Box<dyn Error>> {
+    async fn ask(&self, method: &Method, path: &str, site: &str) -> Result<Reply, Box<dyn Error>> {
         let host = self.origin.trim_start_matches("http://");
         let to = self.pod.map_or_else(|| host.to_owned(), |pod| pod.to_string());
-        let mut request = Request::get(format!("http://{to}{path}"))
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{to}{path}"))
             .header(HOST, host)
             .header(ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8")
             .header("sec-fetch-mode", "navigate")
             .header("sec-fetch-dest", "document")
             .header("sec-fetch-site", site);
+        if method == Method::POST {
+            request = request.header(ORIGIN, &self.origin);
+        }
         let without_query = path.split('?').next().unwrap_or(path);
         if let Some(cookies) = self.jar().header(without_query) {
             request = request.header(COOKIE, cookies);

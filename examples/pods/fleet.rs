@@ -13,6 +13,7 @@ use tower_pkce_auth::testing::provider::TestProvider;
 
 use crate::balancer::Balancer;
 use crate::browser::Browser;
+use crate::pace::Pace;
 use crate::pod::{ENVIRONMENT, Pending, Settings};
 
 /// A guard against hanging; a pod is up in no time.
@@ -32,12 +33,21 @@ pub struct Fleet {
 pub struct Keeping {
     pub pending: Pending,
     pub redis: Option<String>,
+    /// Whether sessions are sealed in cookies although there is a Redis.
+    pub sealed: bool,
+    pub pace: Option<Pace>,
+    /// Where pods reach the provider, if not where browsers do.
+    pub internal_issuer: Option<String>,
 }
 
 impl Keeping {
     /// Pending logins and sessions in a Redis.
     pub fn redis(url: &str) -> Self {
-        Self { pending: Pending::Store, redis: Some(url.to_owned()) }
+        Self { redis: Some(url.to_owned()), ..Self::without_redis(Pending::Store) }
+    }
+
+    pub const fn without_redis(pending: Pending) -> Self {
+        Self { pending, redis: None, sealed: false, pace: None, internal_issuer: None }
     }
 }
 
@@ -63,6 +73,9 @@ impl Fleet {
             cookie_keys: CookieKeys::new_key_line(),
             pending: keeping.pending,
             redis: keeping.redis.clone(),
+            sealed: keeping.sealed,
+            pace: keeping.pace,
+            internal_issuer: keeping.internal_issuer.clone(),
         };
         let mut started = Vec::new();
         for _ in 0..pods {
@@ -84,6 +97,11 @@ impl Fleet {
         self.pods().len()
     }
 
+    /// The process id of a pod.
+    pub fn process(&self, pod: usize) -> Option<u32> {
+        self.pods()[pod].process.id()
+    }
+
     /// The same browser, whose requests all go to one pod.
     pub fn pinned(&self, browser: &Browser, pod: usize) -> Browser {
         let pods = self.pods();
@@ -93,7 +111,17 @@ impl Fleet {
     /// Kills a pod without a word, and starts another one in its place: until that listens, the
     /// balancer sends requests to nobody.
     pub async fn replace(&self, pod: usize) -> Result<(), Box<dyn Error>> {
-        self.pods()[pod].process.start_kill()?;
+        self.kill(pod)?;
+        self.start_again(pod).await
+    }
+
+    /// Kills a pod without a word; the balancer goes on sending requests there.
+    pub fn kill(&self, pod: usize) -> Result<(), Box<dyn Error>> {
+        Ok(self.pods()[pod].process.start_kill()?)
+    }
+
+    /// Starts another pod in the place of one that was killed.
+    pub async fn start_again(&self, pod: usize) -> Result<(), Box<dyn Error>> {
         let new = Pod::start(&self.settings).await?;
         let mut pods = self.pods();
         pods[pod] = new;

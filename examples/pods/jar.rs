@@ -50,6 +50,11 @@ impl Jar {
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
+    /// Drops the cookies whose name ends so.
+    pub fn drop_ending(&mut self, end: &str) {
+        self.0.retain(|(name, _), _| !name.ends_with(end));
+    }
+
     /// Returns the value of the session cookie.
     pub fn session(&self) -> Option<&str> {
         let mut cookies = self.0.iter();

@@ -12,14 +12,21 @@
 
 mod balancer;
 mod browser;
+mod chance;
+mod faults;
 mod fleet;
 mod jar;
 mod options;
+mod pace;
 mod pod;
 mod redis_server;
 mod redis_tap;
+mod redis_waits;
+mod relay;
 mod scenarios;
+mod soak;
 mod table;
+mod topologies;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -32,6 +39,14 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     if options.pod {
         pod::run().await?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(seconds) = options.soak {
+        let good = soak::run(&options.shapes()?, seconds).await?;
+        return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    if options.faults {
+        let good = faults::run(options.write.as_deref()).await?;
+        return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let table = scenarios::run(&options).await?;
     print!("{table}");

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,7 +15,12 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
-use tower_pkce_auth::{ClientId, ClientSecret, CookieKeys, Identity, PkceAuthLayer, RedisStore};
+use tower_pkce_auth::{
+    ClientId, ClientSecret, CookieKeys, Identity, PkceAuthLayer, RedisStore, Sessions,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::pace::Pace;
 
 /// The environment variable by which the parent hands [`Settings`] over.
 pub const ENVIRONMENT: &str = "PODS_SETTINGS";
@@ -22,6 +29,9 @@ pub const ENVIRONMENT: &str = "PODS_SETTINGS";
 #[derive(Clone, Deserialize, Serialize)]
 pub struct Settings {
     pub issuer: String,
+    /// Where pods reach it, if not there.
+    #[serde(default)]
+    pub internal_issuer: Option<String>,
     pub client_id: String,
     pub client_secret: String,
     /// The address of the balancer.
@@ -31,6 +41,12 @@ pub struct Settings {
     pub pending: Pending,
     /// The URL of Redis; sessions lie there, too.
     pub redis: Option<String>,
+    /// Whether sessions are sealed in cookies all the same.
+    #[serde(default)]
+    pub sealed: bool,
+    /// A wall clock that is not the machine's.
+    #[serde(default)]
+    pub pace: Option<Pace>,
 }
 
 /// Where pending logins are kept.
@@ -59,12 +75,26 @@ impl Settings {
         if let Some(url) = self.redis {
             builder = builder.store(RedisStore::new(&url)?);
         }
+        if let Some(issuer) = self.internal_issuer {
+            builder = builder.internal_issuer(issuer.parse()?);
+        }
+        if self.sealed {
+            builder = builder.sessions(Sessions::Sealed);
+        }
+        if let Some(pace) = self.pace {
+            builder = builder.clock(Arc::new(pace)).session_absolute(LONG);
+        }
         Ok(builder.build()?)
     }
 }
 
 /// Serves until the parent closes the standard input, as it does when it ends, however it ends.
 pub async fn run() -> Result<(), Box<dyn Error>> {
+    // Nothing is written unless RUST_LOG asks for it: a pod shares the standard error of its parent.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let settings: Settings = serde_json::from_str(&std::env::var(ENVIRONMENT)?)?;
     let service = settings.layer()?.layer(service_fn(who));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -97,6 +127,9 @@ async fn input_is_closed() {
     });
     let _ = wait.await;
 }
+
+/// Where the clock runs fast, sessions end by a logout only.
+const LONG: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Says who asks for what.
 async fn who(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

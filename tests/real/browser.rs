@@ -7,8 +7,8 @@ use axum::http::Method;
 use axum::routing::get;
 use tower_pkce_auth::StoreErrorKind;
 
+use crate::kept::Kept;
 use crate::parts::{Dashboard, Provider, root};
-use crate::pods::Kept;
 use crate::support::{World, navigation};
 
 /// Where the screenshots of every page are kept, light, dark and narrow.

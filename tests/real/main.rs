@@ -5,8 +5,9 @@
 mod browser;
 mod dashboards;
 mod gateway;
-mod parts;
 #[path = "../support/pods.rs"]
+mod kept;
+mod parts;
 mod pods;
 mod provider;
 mod servers;

@@ -7,6 +7,7 @@ mod outages;
 mod pairs;
 mod secrets;
 mod stores;
+mod waits;
 
 use std::error::Error;
 use std::future::Future;
@@ -19,6 +20,7 @@ use crate::fleet::{Fleet, Keeping};
 use crate::options::Options;
 use crate::pod::Pending;
 use crate::redis_tap::Tap;
+use crate::redis_waits::Waits;
 use crate::table::{Found, Scenario, Table};
 
 /// How often the smaller scenarios are run.
@@ -67,7 +69,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn memory(&mut self) -> Result<(), Box<dyn Error>> {
         let logins = self.options.logins;
-        let keeping = Keeping { pending: Pending::Memory, redis: None };
+        let keeping = Keeping::without_redis(Pending::Memory);
         let fleet = self.fleet(&keeping).await?;
         let name = format!("{logins} logins, random pod, memory of the pod");
         let scenario = Scenario::new(name, LOGINS, "the honest figure, no errors");
@@ -83,7 +85,7 @@ impl Run<'_> {
 
     async fn sealed(&mut self) -> Result<(), Box<dyn Error>> {
         let logins = self.options.logins;
-        let fleet = self.fleet(&Keeping { pending: Pending::Sealed, redis: None }).await?;
+        let fleet = self.fleet(&Keeping::without_redis(Pending::Sealed)).await?;
         let name = format!("{logins} logins, random pod, sealed, no server");
         let scenario = Scenario::new(name, LOGINS, format!("{logins}/{logins}"));
         self.add(scenario, logins::at_first_try(&fleet, logins)).await;
@@ -119,7 +121,7 @@ impl Run<'_> {
         fleet.end().await?;
 
         let fleet =
-            self.fleet(&Keeping { pending: Pending::Sealed, redis: Some(url.clone()) }).await?;
+            self.fleet(&Keeping { pending: Pending::Sealed, ..Keeping::redis(url) }).await?;
         self.add(sealed, pairs::once(&fleet, logins)).await;
         fleet.end().await
     }
@@ -164,9 +166,14 @@ impl Run<'_> {
         let hung = Scenario::new("Redis hangs: a login starts", "- / 5.0 s / 5.0 s", away);
         let on = Scenario::new("Redis goes on: login starts", "- / - / -", "in 1 s");
         let read = Scenario::new("verifier readable in Redis", "yes / yes / yes", "no: sealed");
+        let kinds = waits::KINDS.map(|(kind, most)| {
+            let name = format!("waits for Redis, one after another: {kind}");
+            Scenario::new(name, "- / - / -", format!("at most {most}"))
+        });
         let why = stores.why_not_ours();
         let Some(mut redis) = stores.own else {
             self.leave_out([stopped, back, hung, on, read], why);
+            self.leave_out(kinds, why);
             return Ok(());
         };
 
@@ -176,6 +183,25 @@ impl Run<'_> {
         let fleet = self.fleet(&Keeping::redis(&tap.url())).await?;
         self.add(read, secrets::in_redis(&fleet, &tap, &redis.url(), ROUNDS)).await;
         fleet.end().await?;
+
+        let waits = Waits::start(redis.port()).await?;
+        let fleet = Fleet::start(&self.provider, 2, &Keeping::redis(&waits.url())).await?;
+        let url = redis.url();
+        let counted = waits::of_each_kind(&fleet, &waits, &url, ROUNDS);
+        let counted = timed(&kinds[0], counted).await;
+        fleet.end().await?;
+        match counted {
+            Ok(found) => {
+                for (kind, found) in kinds.into_iter().zip(found) {
+                    self.table.ran(kind, Ok(found));
+                }
+            }
+            Err(error) => {
+                for kind in kinds {
+                    self.table.ran(kind, Err(error.to_string().into()));
+                }
+            }
+        }
 
         let fleet = self.fleet(&Keeping::redis(&redis.url())).await?;
         self.add_both([stopped, back], outages::stopped(&fleet, &mut redis)).await;
