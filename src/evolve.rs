@@ -1,7 +1,7 @@
 //! Records that pods of two releases can read: what is sealed or stored by one is read, and written
 //! again, by the other.
 //!
-//! A format is only ever added to, at its end. Whoever knows less reads what it knows and keeps the
+//! A format is only ever added to, at its end: to the record itself, never to what lies inside it. Whoever knows less reads what it knows and keeps the
 //! rest, as bytes, for when it writes the record again. Whoever knows more reads zeros for what is
 //! not there: `None`, `false`, an empty list, the number 0.
 

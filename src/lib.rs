@@ -78,7 +78,7 @@ pub use self::seal::CookieKeys;
 pub use self::secret::ClientSecret;
 pub use self::service::PkceAuth;
 pub use self::session::Sessions;
-pub use self::session::refresh::AfterCrash;
+pub use self::session::refresh::{AfterCrash, RefreshFailure};
 pub use self::store::{Key, MemoryStore, Store, StoreError, StoreErrorKind, StoreFuture};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

@@ -4,6 +4,8 @@
 #[path = "support/pods.rs"]
 mod pods;
 mod support;
+#[path = "support/tokens.rs"]
+mod tokens;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,8 +13,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use pods::{Kept, Spy, a_minute_later, assert_signed_out, at, seconds};
 use support::{App, Browser, Reply, World};
+use tower_pkce_auth::Builder;
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, TestProvider};
-use tower_pkce_auth::{AfterCrash, Builder, StoreErrorKind};
 
 const DUE: Duration = seconds(271);
 
@@ -52,9 +54,11 @@ async fn claims(browser: &mut Browser) -> serde_json::Value {
 
 #[tokio::test]
 async fn h18_i16_a_logout_during_a_refresh_wins() {
-    for logout_at in ["the same pod", "another pod"] {
+    let places = ["the same pod", "another pod", "a report of a person", "a report of a session"];
+    for logout_at in places {
         let world = world().await;
         let (mut browser, two, store) = stored(&world, |builder| builder).await;
+        let sid = tokens::sid(&world.provider.issued_id_tokens().pop().unwrap());
         a_minute_later(&mut browser);
         let key = store.keys("session").pop().unwrap();
         let new: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -70,10 +74,18 @@ async fn h18_i16_a_logout_during_a_refresh_wins() {
         let refreshing = background(&browser);
         until_asked(&world, 2).await;
         let mut leaving = match logout_at {
-            "the same pod" => browser.clone(),
-            _ => at(&two, &browser),
+            "another pod" => at(&two, &browser),
+            _ => browser.clone(),
         };
-        assert_eq!(leaving.post("/auth/logout").await.status, StatusCode::SEE_OTHER);
+        match logout_at {
+            "a report of a person" => {
+                tokens::log_out(&world, &two, (Some("alice"), None), logout_at).await;
+            }
+            "a report of a session" => {
+                tokens::log_out(&world, &browser.app, (None, Some(&sid)), logout_at).await;
+            }
+            _ => assert_eq!(leaving.post("/auth/logout").await.status, StatusCode::SEE_OTHER),
+        }
         assert!(!refreshing.is_finished(), "the logout came first");
 
         let reply = refreshing.await.unwrap();
@@ -141,32 +153,6 @@ async fn i07_a_lease_is_held_for_as_long_as_a_slow_provider_takes() {
     }
     assert_eq!(world.provider.counts().token, 2, "I07: spent once");
     assert_eq!(world.provider.counts().refresh_reuses, 0, "I07");
-}
-
-#[tokio::test]
-async fn i07_a_crash_inside_an_exchange_is_over_when_the_lease_lapses() {
-    for (policy, calls, who) in
-        [(AfterCrash::Retry, 1, Some("alice")), (AfterCrash::SignIn, 0, None)]
-    {
-        let world = world().await;
-        let (browser, two, store) = stored(&world, |builder| builder.after_crash(policy)).await;
-        world.clock.advance(DUE);
-        // The store is gone when the tokens arrive: note and lease stay, as after a crash.
-        let victim = store.clone();
-        world.provider.on_token_response(move |_| victim.fail(StoreErrorKind::Unavailable));
-        let _ = browser.clone().get("/who").await;
-        world.provider.clear_faults();
-        store.recover();
-        let answer =
-            r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r","expires_in":300}"#;
-        world.provider.set_behaviour(Endpoint::Token, Behaviour::json(200, answer));
-        world.clock.advance(seconds(11));
-        let before = world.provider.counts().token;
-        let found = at(&two, &browser).who().await;
-        assert_eq!(found.as_deref(), who, "I07 {policy:?}");
-        assert_eq!(world.provider.counts().token, before + calls, "I07 {policy:?}");
-        assert_eq!(browser.clone().who().await.as_deref(), who, "I07 {policy:?}: both pods agree");
-    }
 }
 
 #[tokio::test]

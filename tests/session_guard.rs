@@ -249,8 +249,8 @@ async fn j49_streams_end_however_their_session_is_ended() {
     }))
     .await
     .iter()
-    // A look comes each 750 ms at the earliest; all of them by chance within 300 ms is unlikely.
-    .for_each(|after| assert!(*after < Duration::from_millis(500), "told at once: {after:?}"));
+    // A look comes each 750 ms at the earliest; all of them sooner by chance is unlikely.
+    .for_each(|after| assert!(*after < Duration::from_millis(700), "told at once: {after:?}"));
 }
 
 #[tokio::test]

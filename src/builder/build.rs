@@ -183,6 +183,7 @@ impl Config {
             provider.clone(),
             clock.clone(),
             self.after_crash,
+            self.refresh_failure,
             self.claims.clone(),
         ));
         let pending = PendingLogins::new(pending::Settings {

@@ -24,7 +24,7 @@ use crate::respond::Pages;
 use crate::rules::Rules;
 use crate::seal::CookieKeys;
 use crate::secret::ClientSecret;
-use crate::session::refresh::AfterCrash;
+use crate::session::refresh::{AfterCrash, RefreshFailure};
 use crate::session::{Lifetimes, Sessions};
 use crate::store::Store;
 
@@ -106,6 +106,7 @@ struct Config {
     frontchannel_logout: bool,
     logout_type_required: bool,
     logout_without_exp: bool,
+    refresh_failure: RefreshFailure,
     clock: Arc<dyn Clock>,
     danger_http: bool,
     danger_http_provider: bool,
@@ -175,6 +176,7 @@ impl Config {
             frontchannel_logout: false,
             logout_type_required: false,
             logout_without_exp: false,
+            refresh_failure: RefreshFailure::default(),
             clock: Arc::new(SystemClock),
             danger_http: false,
             danger_http_provider: false,

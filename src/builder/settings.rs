@@ -18,7 +18,7 @@ use crate::pending::Pending;
 use crate::seal::CookieKeys;
 use crate::secret::ClientSecret;
 use crate::session::Sessions;
-use crate::session::refresh::AfterCrash;
+use crate::session::refresh::{AfterCrash, RefreshFailure};
 use crate::store::Store;
 
 /// The client and the provider.
@@ -403,6 +403,13 @@ impl<R> Builder<R> {
     /// Default: [`AfterCrash::Retry`].
     pub const fn after_crash(mut self, policy: AfterCrash) -> Self {
         self.config.after_crash = policy;
+        self
+    }
+
+    /// Sets what a request gets whose session could not be refreshed, once its access token has
+    /// run out. Default: [`RefreshFailure::Continue`].
+    pub const fn refresh_failure(mut self, policy: RefreshFailure) -> Self {
+        self.config.refresh_failure = policy;
         self
     }
 

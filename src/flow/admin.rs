@@ -60,7 +60,8 @@ impl SessionAdmin {
         Self { core }
     }
 
-    /// Returns the live sessions of a person, the newest first; at most a hundred.
+    /// Returns the live sessions of a person, the newest first; at most a hundred. One whose provider
+    /// calls it by a `sid` of more than 256 bytes is not among them.
     ///
     /// # Errors
     ///

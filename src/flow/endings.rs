@@ -37,7 +37,7 @@ pub(super) fn keep_trying(core: &Arc<Core>, endings: Vec<Ending>) {
 
 /// What somebody who signed out asked for.
 pub(super) enum Ending {
-    /// Every session of a person; the time when the one that asked is over.
+    /// Every session of a person; the time when all that were there are over.
     Person(String, UnixTime),
     /// One session.
     Session(SessionRef),

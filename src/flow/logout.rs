@@ -60,10 +60,12 @@ async fn confirm(core: &Arc<Core>, parts: &Parts) -> Answer {
             let identity = live.identity();
             let who = identity.name().or(identity.email()).unwrap_or(identity.subject());
             let logout = core.path("/logout");
+            // Offered only where it can be kept.
+            let everywhere = core.keeper.reaches_all().then(|| format!("{logout}?{EVERYWHERE}"));
             let page = PageContent::confirm_sign_out(
                 who,
                 &logout,
-                &format!("{logout}?{EVERYWHERE}"),
+                everywhere,
                 &core.home(),
                 form_action(core).await,
             );
@@ -136,7 +138,9 @@ async fn end(
     everywhere: bool,
 ) -> Result<(), (StoreError, Vec<Ending>)> {
     let (session, record) = (live.opened.reference(), &live.opened.record);
-    let person = everywhere.then(|| Ending::Person(record.subject.clone(), session.ends));
+    // The others of this person may end later than this one.
+    let until = core.clock.now() + core.keeper.lifetimes().absolute;
+    let person = everywhere.then(|| Ending::Person(record.subject.clone(), until));
     let ended = core.keeper.end(&session).await;
     // Both are tried: the one that is asked for and the one that is at hand.
     let others = match &person {

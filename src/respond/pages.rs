@@ -147,21 +147,27 @@ impl PageContent {
     pub(crate) fn confirm_sign_out(
         who: &str,
         logout: &str,
-        everywhere: &str,
+        everywhere: Option<String>,
         home: &str,
         forms: String,
     ) -> Self {
-        let mut page = Self::new(
-            Page::ConfirmSignOut,
-            "Sign out?",
+        let lead = if everywhere.is_some() {
             "This ends your session in this application and at the sign-in service. You can also \
-             end your sessions with this application in all other browsers and on all devices.",
-        );
+             end your sessions with this application in all other browsers and on all devices."
+        } else {
+            "This ends your session in this application and at the sign-in service."
+        };
+        let mut page = Self::new(Page::ConfirmSignOut, "Sign out?", lead);
         page.details.push(("Signed in as", who.to_owned()));
         page.action = Some(Offer::form(logout, "Sign out", "sign-out"));
-        page.secondary =
-            Some(Offer::form(everywhere, "Sign out everywhere", "sign-out-everywhere"));
-        page.further = Some(Offer::link(home, "Stay signed in", "stay"));
+        let stay = Offer::link(home, "Stay signed in", "stay");
+        (page.secondary, page.further) = match everywhere {
+            Some(target) => {
+                let all = Offer::form(target, "Sign out everywhere", "sign-out-everywhere");
+                (Some(all), Some(stay))
+            }
+            None => (Some(stay), None),
+        };
         page.form_action = Some(forms);
         page
     }

@@ -13,6 +13,7 @@ use super::keeper::Patience;
 use super::refresh::{BACK_OFF, Effect, Event, Outcome, State, View, due, step};
 use super::refresher::Refresher;
 use super::{Record, Refresh};
+use crate::clock::UnixTime;
 use crate::error::{AuthError, ErrorKind};
 use crate::identity::join_claims;
 use crate::oidc::id_token::{Expected, IdClaims, Nonce};
@@ -45,6 +46,10 @@ pub(super) struct Attempt<'a> {
     record: Record,
     new: Option<New>,
     lease: Option<Lease>,
+    /// Whether the provider was turned to.
+    tried: bool,
+    /// When its answer came: lifetimes count from then, however long saving takes.
+    received: UnixTime,
     pauses: u32,
 }
 
@@ -82,6 +87,8 @@ impl<'a> Attempt<'a> {
             record: opened.record.clone(),
             new: None,
             lease: None,
+            tried: false,
+            received: refresher.clock.now(),
             pauses: 0,
         })
     }
@@ -107,6 +114,7 @@ impl<'a> Attempt<'a> {
     async fn act(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
             Effect::TakeLease => self.take_lease().await,
+            Effect::ConfirmLease => self.confirm_lease().await,
             Effect::Pause => {
                 // A loser looks often at first; a store that is away is given time.
                 let pause = PAUSE.saturating_mul(1 << (self.pauses / 10).min(6));
@@ -115,6 +123,7 @@ impl<'a> Attempt<'a> {
                 Event::Woke
             }
             Effect::Read => self.read().await,
+            Effect::WriteNote if self.lease_left().is_zero() => Event::Unsent,
             Effect::WriteNote => {
                 let holder = self.holder;
                 self.write(|refresh| refresh.exchanging = Some(holder)).await
@@ -122,10 +131,10 @@ impl<'a> Attempt<'a> {
             Effect::Exchange => self.exchange().await,
             Effect::Save => self.save().await,
             Effect::ClearNote => {
-                let later = self.refresher.clock.now() + BACK_OFF;
+                let later = self.tried.then(|| self.refresher.clock.now() + BACK_OFF);
                 let cleared = |refresh: &mut Refresh| {
                     refresh.exchanging = None;
-                    refresh.due = later;
+                    refresh.due = later.unwrap_or(refresh.due);
                 };
                 self.write(cleared).await
             }
@@ -155,9 +164,30 @@ impl<'a> Attempt<'a> {
         match self.refresher.keeper.take_lease(&self.session, self.holder(), LEASE).await {
             Ok(true) => {
                 self.lease = Some(self.keep_lease(asked));
+                // What is waited for now is something else.
+                self.pauses = 0;
                 Event::LeaseTaken
             }
             Ok(false) => Event::LeaseHeld,
+            Err(_) => Event::StoreFailed,
+        }
+    }
+
+    /// Renews the lease at once: if that succeeds, nobody else has held it since it was taken.
+    async fn confirm_lease(&mut self) -> Event {
+        let asked = self.refresher.clock.monotonic();
+        match self.refresher.keeper.renew_lease(&self.session, self.holder(), LEASE).await {
+            Ok(true) => {
+                if let Some(lease) = &self.lease {
+                    lease.until.fetch_max(millis(asked + LEASE), Ordering::AcqRel);
+                }
+                Event::LeaseTaken
+            }
+            Ok(false) => {
+                self.lease = None;
+                self.pauses = 0;
+                Event::LeaseHeld
+            }
             Err(_) => Event::StoreFailed,
         }
     }
@@ -171,8 +201,8 @@ impl<'a> Attempt<'a> {
             loop {
                 tokio::time::sleep(RENEW).await;
                 let asked = clock.monotonic();
-                if keeper.renew_lease(&session, holder.clone(), LEASE).await {
-                    renewed.store(millis(asked + LEASE), Ordering::Release);
+                if let Ok(true) = keeper.renew_lease(&session, holder.clone(), LEASE).await {
+                    renewed.fetch_max(millis(asked + LEASE), Ordering::AcqRel);
                 }
             }
         });
@@ -241,12 +271,17 @@ impl<'a> Attempt<'a> {
     /// Spends the refresh token, with lease left and no longer than it holds.
     async fn exchange(&mut self) -> Event {
         let refresher = self.refresher;
+        if self.lease_left().is_zero() {
+            return Event::Unsent;
+        }
+        self.tried = true;
         let Ok(snapshot) = refresher.provider.snapshot().await else {
             return Event::Transient;
         };
         let Some(token) = self.refresh_token() else {
             return Event::Transient;
         };
+        // Asked once more: the provider's own description may have been slow to come.
         if self.lease_left().is_zero() {
             return Event::Transient;
         }
@@ -261,6 +296,7 @@ impl<'a> Attempt<'a> {
                 Err(_) => {}
             }
         };
+        self.received = refresher.clock.now();
         match answer {
             Err(TokenError::Grant(error)) => {
                 error.log();
@@ -362,14 +398,13 @@ impl<'a> Attempt<'a> {
         let Some(New { tokens, claims, asked, userinfo }) = &self.new else {
             return Event::StoreFailed;
         };
-        let now = self.refresher.clock.now();
         let mut record = self.record.clone();
         if let Some(kept) = record.tokens.as_mut() {
             let before = kept
                 .refresh
                 .take()
                 .map(|refresh| Refresh { generation: self.generation, ..refresh });
-            kept.refresh = due(tokens, before.as_ref(), now);
+            kept.refresh = due(tokens, before.as_ref(), self.received);
             if let Some(id) = &tokens.id {
                 kept.id = Some(id.expose().to_owned());
             }

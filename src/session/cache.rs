@@ -138,6 +138,15 @@ impl Cache {
         found
     }
 
+    /// Forgets the sessions of which this is true.
+    pub(crate) fn forget_all(&self, unwanted: impl Fn(&Opened) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.young.retain(|_, (_, opened)| !unwanted(opened));
+            shard.old.retain(|_, (_, opened)| !unwanted(opened));
+        }
+    }
+
     fn put(&self, shard: &mut Generations, hash: u64, slot: Slot) {
         if shard.young.len() >= self.per_shard {
             shard.old = std::mem::take(&mut shard.young);

@@ -1,16 +1,17 @@
 //! Ending a session, here and wherever it can be presented.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::SessionRef;
 use super::cache::Opened;
 use super::chunk::{Held, Presented};
 use super::establish::MAX_HINT;
 use super::keeper::Keeper;
 use super::revocation::{MARK_TTL, Target};
+use super::{SessionRef, Sessions};
 use crate::cookies::{MAX_CHUNKS, Own};
 use crate::seal::Purpose;
 use crate::secret::from_base64url;
@@ -37,17 +38,26 @@ impl Keeper {
         self.watches.end(&session.id);
         let ttl = session.ends.since(self.clock.now()) + MARGIN;
         let marked = self.revocation.mark(Target::Session(&session.id), ttl).await;
-        let (true, Some(store)) = (session.stored, &self.store) else { return marked };
+        let (true, Some(store)) = (session.stored, &self.store) else {
+            marked?;
+            self.forget(&session.id);
+            return Ok(());
+        };
         match marked {
             // Nothing can be written, but removed: the session is over by that alone.
             Err(error) if error.kind() == StoreErrorKind::Full => {
-                store.take(&self.session_key(&session.id)).await?;
-                tracing::warn!("the store is full; a session was ended without a mark");
-                Ok(())
+                tracing::warn!("the store is full; a session is ended without a mark");
             }
-            Err(error) => Err(error),
-            Ok(()) => store.take(&self.session_key(&session.id)).await.map(drop),
+            result => result?,
         }
+        store.take(&self.session_key(&session.id)).await?;
+        self.forget(&session.id);
+        Ok(())
+    }
+
+    /// Forgets an opened session that has ended.
+    fn forget(&self, id: &[u8; 16]) {
+        self.cache.forget_all(|opened| opened.record.id == *id);
     }
 
     /// Ends every session that `target` names, known here or not: marked first, then the records
@@ -74,19 +84,26 @@ impl Keeper {
         named.retain(|entry| entry.concerns(target));
         self.revocation.mark(target, MARK_TTL).await?;
         self.watches.look(target);
-        if let Some(store) = &self.store {
-            for entry in named.iter().filter(|entry| entry.stored) {
-                store.take(&self.session_key(&entry.id)).await?;
+        let mut known: BTreeMap<_, _> =
+            named.iter().map(|entry| (entry.id, entry.stored)).collect();
+        known.extend(at_hand.iter().map(|opened| (opened.record.id, opened.stored.is_some())));
+        // Of everybody's there may be very many; the marks do.
+        if let (Some(store), false) = (&self.store, matches!(target, Target::Instance)) {
+            for (id, _) in known.iter().filter(|(_, stored)| **stored) {
+                store.take(&self.session_key(id)).await?;
             }
         }
-        let mut ids: Vec<_> = named.iter().map(|entry| entry.id).collect();
-        if let Some(subject) = subject.filter(|_| !ids.is_empty()) {
+        if let Some(subject) = subject.filter(|_| !named.is_empty()) {
+            let ids: Vec<_> = named.iter().map(|entry| entry.id).collect();
             self.drop_sessions(&subject, &ids).await;
         }
-        ids.extend(at_hand.iter().map(|opened| opened.record.id));
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(Ended { known: ids.len(), refresh_tokens: refresh_tokens(&at_hand) })
+        self.cache.forget_all(|opened| known.contains_key(&opened.record.id));
+        Ok(Ended { known: known.len(), refresh_tokens: refresh_tokens(&at_hand) })
+    }
+
+    /// Tells whether a mark reaches every session there is: those that other processes may hold too.
+    pub(crate) fn reaches_all(&self) -> bool {
+        self.revocation.shared() || self.settings.kind == Sessions::Stored
     }
 
     /// Returns the sessions that a mark for `target` concerns and that this process has opened.

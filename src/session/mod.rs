@@ -114,12 +114,14 @@ pub(crate) struct Tokens {
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Refresh {
     pub(crate) token: String,
-    /// When the access token runs out.
+    /// When it is refreshed: a moment before the access token runs out; after a failure later.
     pub(crate) due: UnixTime,
     /// Counts the refreshes, so that a waiter knows the result when it sees it.
     pub(crate) generation: u32,
     /// Who is spending the token just now, or was when it crashed.
     pub(crate) exchanging: Option<[u8; 16]>,
+    /// When the access token runs out.
+    pub(crate) expires: UnixTime,
 }
 
 impl std::fmt::Debug for Tokens {

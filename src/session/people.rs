@@ -19,7 +19,7 @@ use crate::secret::{base64url, random};
 use crate::store::{Key, Store, StoreError, join};
 
 /// A session as the index knows it: postcard, so the order of fields is the format.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Entry {
     pub(crate) id: [u8; 16],
     sid: Option<String>,
@@ -27,6 +27,13 @@ pub(crate) struct Entry {
     pub(crate) ends: UnixTime,
     pub(crate) stored: bool,
     baseline: Baseline,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Who knows a `sid` can end its session by the front channel.
+        f.write_str("Entry(..)")
+    }
 }
 
 /// A live session of a person.
@@ -114,9 +121,9 @@ impl Keeper {
         let key = self.person_key(subject);
         for attempt in 0..ATTEMPTS {
             if attempt > 1 {
-                // Whoever waits a random moment meets fewer of the others.
-                let [jitter] = random::<1>();
-                tokio::time::sleep(Duration::from_millis(1 + u64::from(jitter) / 16)).await;
+                // Whoever waits a random moment, longer each time, meets fewer of the others.
+                let jitter = u64::from(u16::from_be_bytes(random())) % (1 << attempt.min(8));
+                tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
             }
             let old = match known.take() {
                 Some(known) => known,

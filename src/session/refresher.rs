@@ -10,9 +10,10 @@ use tokio::sync::watch;
 
 use super::attempt::{Attempt, millis};
 use super::cache::Opened;
-use super::keeper::{Found, Keeper, Live, Patience};
-use super::refresh::{AfterCrash, Outcome};
+use super::keeper::{Found, Keeper, Live, Patience, unavailable};
+use super::refresh::{AfterCrash, Outcome, RefreshFailure};
 use crate::clock::Clock;
+use crate::error::{AuthError, ErrorKind};
 use crate::oidc::provider::Provider;
 
 /// How long a request waits for a refresh; it goes on with the session as it is then.
@@ -25,6 +26,7 @@ pub(crate) struct Refresher {
     pub(super) provider: Arc<Provider>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) after_crash: AfterCrash,
+    failure: RefreshFailure,
     /// Names of the claims that applications see.
     pub(super) claims: Vec<String>,
     /// The attempts of this process, one a session.
@@ -40,6 +42,7 @@ impl Refresher {
         provider: Arc<Provider>,
         clock: Arc<dyn Clock>,
         after_crash: AfterCrash,
+        failure: RefreshFailure,
         claims: Vec<String>,
     ) -> Self {
         Self {
@@ -47,6 +50,7 @@ impl Refresher {
             provider,
             clock,
             after_crash,
+            failure,
             claims,
             running: Mutex::default(),
             rest_until: AtomicU64::new(0),
@@ -63,14 +67,16 @@ impl Refresher {
     ) -> Found {
         // Without a refresh token no clock is asked.
         let is_due = live.refresh().is_some_and(|refresh| self.clock.now() >= refresh.due);
+        if is_due && live.opened.stored.is_some() && patience == Patience::None {
+            return std::future::pending().await;
+        }
         if !is_due || live.opened.stored.is_none() {
-            return Found::Live(live);
+            // Nearly always the token is good; else the provider has failed a moment ago.
+            return self.unrefreshed(live, headers, Outcome::Kept).await;
         }
         if millis(self.clock.monotonic()) < self.rest_until.load(Ordering::Acquire) {
-            return Found::Live(live);
-        }
-        if patience == Patience::None {
-            return std::future::pending().await;
+            // It may have failed another session only.
+            return self.unrefreshed(live, headers, Outcome::Unknown).await;
         }
         let mut outcome = self.join_or_begin(&live.opened);
         let known = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
@@ -78,8 +84,41 @@ impl Refresher {
         match outcome {
             Some(Outcome::Ended) => Found::Dead,
             Some(Outcome::Refreshed | Outcome::Shared) => self.keeper.find(headers, false).await,
-            Some(Outcome::Kept) | None => Found::Live(live),
+            Some(outcome @ (Outcome::Kept | Outcome::Unknown)) => {
+                self.unrefreshed(live, headers, outcome).await
+            }
+            None => self.unrefreshed(live, headers, Outcome::Unknown).await,
         }
+    }
+
+    /// Decides what a session is good for that was due and has no new tokens.
+    async fn unrefreshed(&self, live: Live, headers: &HeaderMap, outcome: Outcome) -> Found {
+        if self.failure == RefreshFailure::Continue || !self.has_run_out(&live) {
+            return Found::Live(live);
+        }
+        // Nobody is signed out because of a store, or for what another session met.
+        if self.failure == RefreshFailure::SignIn && outcome == Outcome::Kept {
+            // The attempt has changed it; another one may have refreshed it by now.
+            let live = match self.keeper.find(headers, false).await {
+                Found::Live(live) if self.has_run_out(&live) => live,
+                found => return found,
+            };
+            let ended = match &live.opened.stored {
+                Some(at) => self.keeper.end_record(at).await,
+                None => Ok(false),
+            };
+            match ended {
+                Ok(true) => return Found::Dead,
+                Ok(false) => {}
+                Err(error) => return Found::Unknown(unavailable(&error)),
+            }
+        }
+        Found::Unknown(AuthError::new(ErrorKind::ProviderUnavailable, "refresh"))
+    }
+
+    /// Tells whether a session has an access token that is over.
+    fn has_run_out(&self, live: &Live) -> bool {
+        live.refresh().is_some_and(|refresh| self.clock.now() >= refresh.expires)
     }
 
     fn join_or_begin(self: &Arc<Self>, opened: &Arc<Opened>) -> watch::Receiver<Option<Outcome>> {

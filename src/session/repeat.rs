@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::revocation::{Counter, MARK_TTL, Mark, decode, encode};
 use crate::store::{Key, Store, StoreError};
 
@@ -39,8 +37,7 @@ pub(super) struct Repeater {
 /// A mark that was written.
 pub(super) struct Written {
     pub(super) key: Key,
-    pub(super) value: Bytes,
-    pub(super) counter: Counter,
+    pub(super) mark: Mark,
     pub(super) ttl: Duration,
 }
 
@@ -93,34 +90,37 @@ async fn restore(
     counter_key: &Key,
     written: &Written,
 ) -> Result<Standing, StoreError> {
+    let Written { key, mark, ttl } = written;
     let Some(old) = store.load(counter_key).await? else { return Ok(Standing::NotNeeded) };
     let counter: Counter = decode(&old)?;
-    if counter.incarnation != written.counter.incarnation {
+    if counter.incarnation != mark.incarnation {
         return Ok(Standing::NotNeeded);
     }
-    if counter.n < written.counter.n {
-        let raised = Counter { n: written.counter.n, ..counter };
+    if counter.n < mark.n {
+        let raised = Counter { n: mark.n, ..counter };
         if !store.swap(counter_key, &old, encode(&raised), MARK_TTL).await? {
             // Somebody else changes it just now; the next look sees what came of it.
             return Ok(Standing::Kept);
         }
         tracing::warn!("the store lost the counter of sign-outs; it is raised again");
     }
-    match store.load(&written.key).await? {
-        Some(value) if value == written.value => Ok(Standing::Kept),
+    match store.load(key).await? {
         Some(value) => {
             let other: Mark = decode(&value)?;
-            if other.n >= written.counter.n {
+            if other == *mark {
+                return Ok(Standing::Kept);
+            }
+            if other.n >= mark.n {
                 return Ok(Standing::NotNeeded);
             }
-            let restored = store.swap(&written.key, &value, written.value.clone(), written.ttl);
+            let restored = store.swap(key, &value, encode(mark), *ttl);
             if restored.await? {
                 tracing::warn!("the store lost a sign-out; it is written again");
             }
             Ok(Standing::Kept)
         }
         None => {
-            if store.insert(&written.key, written.value.clone(), written.ttl).await? {
+            if store.insert(key, encode(mark), *ttl).await? {
                 tracing::warn!("the store lost a sign-out; it is written again");
             }
             Ok(Standing::Kept)
@@ -130,6 +130,8 @@ async fn restore(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::clock::SystemClock;
     use crate::session::revocation::{Revocation, Target};

@@ -12,7 +12,6 @@ use crate::seal::{Purpose, sha256_of};
 use crate::store::{Key, StoreError};
 
 /// What a login recorded of the provider's session.
-#[derive(Debug)]
 pub(crate) struct Recorded {
     pub(super) subject: String,
     value: Bytes,

@@ -16,6 +16,9 @@
 //! so they are not sealed. Their keys name the instance, so that two applications with one store
 //! do not touch each other's.
 
+#[cfg(test)]
+mod model;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -67,10 +70,10 @@ pub(crate) struct Counter {
     pub(super) renewed: UnixTime,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub(super) struct Mark {
     generation: [u8; 16],
-    incarnation: [u8; 16],
+    pub(super) incarnation: [u8; 16],
     pub(super) n: u64,
 }
 
@@ -235,19 +238,11 @@ impl Revocation {
             (Some(_), None) => Some([0; 16]),
             (None, _) => None,
         };
-        let mut generations: [Option<[u8; 16]>; 5] = [None; 5];
-        let mut newest = 0;
-        for (slot, bytes) in generations.iter_mut().zip(marks) {
-            let Some(bytes) = bytes.flatten() else { continue };
-            let mark: Mark = decode(&bytes)?;
-            *slot = Some(mark.generation);
-            let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
-            newest = newest.max(if same { mark.n } else { u64::MAX });
+        let mut read: [Option<Mark>; 5] = [None; 5];
+        for (slot, bytes) in read.iter_mut().zip(marks) {
+            *slot = bytes.flatten().map(|bytes| decode(&bytes)).transpose()?;
         }
-        // Nearly always nobody was signed out.
-        let none = generations.iter().all(Option::is_none);
-        let generations = if none { self.no_generations } else { digest(generations) };
-        Ok(Marks { baseline: Baseline { generations, incarnation }, newest })
+        Ok(Marks::of(incarnation, &read, self.no_generations))
     }
 
     /// Keeps the marks that a new session has in its baseline for as long as it may live: were one
@@ -265,20 +260,33 @@ impl Revocation {
 
     /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
     /// which began before cannot take the mark for an old one.
+    ///
+    /// A store that was emptied in between is of another incarnation, in which such a mark would
+    /// keep the person from ever signing in: it is written anew.
     pub(crate) async fn mark(&self, target: Target<'_>, ttl: Duration) -> Result<(), StoreError> {
-        let counter = self.bump().await?;
         let key = self.key(target);
-        let mark = Mark { generation: random(), incarnation: counter.incarnation, n: counter.n };
-        let mark = encode(&mark);
         for _ in 0..ATTEMPTS {
-            let written = match self.store.load(&key).await? {
-                None => self.store.insert(&key, mark.clone(), ttl).await?,
-                Some(old) => self.store.swap(&key, &old, mark.clone(), ttl).await?,
+            let Counter { incarnation, n, .. } = self.bump().await?;
+            self.write(&key, Mark { generation: random(), incarnation, n }, ttl).await?;
+            if self.counter().await?.incarnation == incarnation {
+                return Ok(());
+            }
+        }
+        Err(unsettled())
+    }
+
+    async fn write(&self, key: &Key, mark: Mark, ttl: Duration) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let old = self.store.load(key).await?;
+            let mark = mark.over(old.as_ref().and_then(|old| decode(old).ok()));
+            let written = match &old {
+                None => self.store.insert(key, encode(&mark), ttl).await?,
+                Some(old) => self.store.swap(key, old, encode(&mark), ttl).await?,
             };
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
                 if self.shared() {
-                    self.repeater.look_after(Written { key, value: mark, counter, ttl });
+                    self.repeater.look_after(Written { key: key.clone(), mark, ttl });
                 }
                 return Ok(());
             }
@@ -389,10 +397,38 @@ impl Target<'_> {
     }
 }
 
+impl Mark {
+    /// Returns this mark as it takes the place of an older one. Logouts that run beside one another
+    /// may write in another order than they raised the counter: the higher number stays, or the
+    /// later of them would be lost on a login that began between the two.
+    fn over(self, old: Option<Self>) -> Self {
+        let n = match old {
+            Some(old) if old.incarnation == self.incarnation => self.n.max(old.n),
+            _ => self.n,
+        };
+        Self { n, ..self }
+    }
+}
+
 impl Marks {
     /// Tells whether nobody whom they concern was signed out, as far back as they go.
     pub(super) const fn are_none(&self) -> bool {
         self.newest == 0
+    }
+
+    /// Joins the marks of one session.
+    fn of(incarnation: Option<[u8; 16]>, marks: &[Option<Mark>; 5], none: [u8; 16]) -> Self {
+        let number = |mark: &Mark| {
+            let same = incarnation.is_none_or(|incarnation| incarnation == mark.incarnation);
+            if same { mark.n } else { u64::MAX }
+        };
+        let newest = marks.iter().flatten().map(number).max().unwrap_or(0);
+        // Nearly always nobody was signed out.
+        let generations = match marks.iter().all(Option::is_none) {
+            true => none,
+            false => digest(marks.map(|mark| mark.map(|mark| mark.generation))),
+        };
+        Self { baseline: Baseline { generations, incarnation }, newest }
     }
 
     /// Tells whether a login that noted `begun` at its start may take these marks for its baseline.

@@ -48,11 +48,16 @@ impl Keeper {
         }
     }
 
-    /// Holds on to the right to refresh; `false` if it is lost, or nobody can tell.
-    pub(crate) async fn renew_lease(&self, lease: &Key, holder: Bytes, ttl: Duration) -> bool {
+    /// Holds on to the right to refresh; `false` if it is lost.
+    pub(crate) async fn renew_lease(
+        &self,
+        lease: &Key,
+        holder: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
         match &self.store {
-            Some(store) => store.swap(lease, &holder, holder.clone(), ttl).await.unwrap_or(false),
-            None => false,
+            Some(store) => store.swap(lease, &holder, holder.clone(), ttl).await,
+            None => Ok(false),
         }
     }
 

@@ -114,9 +114,14 @@ impl Cache {
         shard.old.remove(key);
     }
 
-    /// Forgets everything, and believes nothing until the store is heard again.
+    /// Believes nothing until the store is heard again, and forgets everything.
     pub(crate) fn clear(&self) {
         self.heard.store(0, Ordering::Release);
+        self.forget_all();
+    }
+
+    /// Forgets everything: all of it has changed.
+    pub(crate) fn forget_all(&self) {
         self.sequence.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -167,6 +167,13 @@ impl Key {
         std::str::from_utf8(bytes).ok().map(|text| Self(text.into()))
     }
 
+    /// Returns a key that is never written and lies on the same server, in a cluster too.
+    #[cfg(feature = "redis")]
+    pub(crate) fn absent_beside(&self) -> Self {
+        let name = self.0.rfind(':').map_or(&*self.0, |colon| &self.0[..colon]);
+        Self(format!("{name}:none").into())
+    }
+
     /// Tells whether a sign-out lies here: what must survive the server that has acknowledged it.
     #[cfg(feature = "redis")]
     pub(crate) fn is_mark(&self) -> bool {

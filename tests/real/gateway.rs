@@ -3,6 +3,8 @@
 //!
 //! The provider knows one gateway at a time, so that a test starts its gateways one after another.
 
+use tower_pkce_auth::testing::provider::TestProvider;
+
 use crate::browser::drive;
 use crate::dashboards::{Jupyter, Prometheus};
 use crate::parts::{Gateway, Provider};
@@ -57,4 +59,31 @@ async fn chromium_runs_cells_in_jupyterlab_until_its_session_ends() {
     let run = Run { provider: &provider, url: &jupyter.url, upstream: "jupyterlab" };
     run.scenario("jupyterlab-sign-out", &[]).await;
     run.expiry("40", "jupyterlab-expiry", &["--store", &redis.url()]).await;
+}
+
+/// The provider reaches a gateway at an address that is not its public one, and without a session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server: scripts/test"]
+async fn j20_j22_j34_the_gateway_takes_reports_under_any_name() {
+    let provider = TestProvider::start().await.unwrap();
+    let (redis, sealed) = (Redis::start(Options::default()), "sealed".to_owned());
+    for (store, mounted) in [(redis.url(), true), (sealed, false)] {
+        let client = ["--issuer", provider.issuer(), "--client-id", provider.client_id()];
+        let flags = [&client[..], &["--store", &store]].concat();
+        let secret = provider.client_secret().unwrap();
+        let gateway = Gateway::launch("http://127.0.0.1:9", secret, &flags);
+        let port = gateway.origin.rsplit(':').next().unwrap();
+        // The public URL says 127.0.0.1; `localhost` is another host.
+        let url = format!("http://localhost:{port}/auth/backchannel-logout");
+        let good = provider.logout_token(|token| token.set("sub", "alice"));
+        let forged = provider.logout_token(|token| {
+            token.set("sub", "alice");
+            token.corrupt(2);
+        });
+        for (token, expected) in [(&good, 200), (&good, 200), (&forged, 400)] {
+            let (status, body) = provider.send_logout_token(&url, token).await.unwrap();
+            let expected = if mounted { expected } else { 401 };
+            assert_eq!(status, expected, "{store}: {body}");
+        }
+    }
 }

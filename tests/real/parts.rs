@@ -136,18 +136,24 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it as a client of the provider, and registers it there.
     pub async fn start(upstream: &str, provider: &Provider, arguments: &[&str]) -> Self {
+        let client = ["--issuer", &provider.issuer, "--client-id", "dashboard"];
+        let gateway = Self::launch(upstream, &provider.secret, &[&client, arguments].concat());
+        provider.register(&gateway.origin).await;
+        gateway
+    }
+
+    /// Starts it as any client of any provider.
+    pub fn launch(upstream: &str, secret: &str, arguments: &[&str]) -> Self {
         let mut process = Command::new(example("gateway"))
             .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
-            .args(["--issuer", &provider.issuer, "--client-id", "dashboard"])
             .args(arguments)
-            .env("GATEWAY_CLIENT_SECRET", &provider.secret)
+            .env("GATEWAY_CLIENT_SECRET", secret)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .spawn()
             .expect("cargo has built the examples");
         let line = first_line(&mut process, |line| line.starts_with("open "));
         let origin = line["open ".len()..].trim_end_matches('/').to_owned();
-        provider.register(&origin).await;
         Self { process, origin }
     }
 }

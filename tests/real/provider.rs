@@ -6,11 +6,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use tower_pkce_auth::testing::TestClock;
 use tower_pkce_auth::{
-    Builder, ClientAuth, ClientId, ClientSecret, MemoryStore, Pending, PkceAuthLayer, Sessions,
-    SigningAlgorithm, SystemClock, Userinfo,
+    Builder, ClientAuth, ClientId, ClientSecret, MemoryStore, Pending, PkceAuthLayer, RedisStore,
+    Sessions, SigningAlgorithm, SystemClock, Userinfo,
 };
 
 use crate::parts::{AtProvider, Provider};
+use crate::servers::{Options, Redis};
 use crate::support::{App, Jar, ORIGIN, Reply, navigation, send, with_parameter};
 use axum::http::{Method, header::COOKIE};
 
@@ -272,14 +273,15 @@ async fn j03_the_provider_accepts_the_logout_request() {
 /// The provider reports a sign-out to one pod, under the pod's own address, while the person waits
 /// at its end-session page; the session is over on the other pod too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js and oidc-provider: scripts/test"]
+#[ignore = "needs Node.js, oidc-provider and redis-server: scripts/test"]
 async fn j17_j22_j42_the_provider_reports_a_sign_out() {
     let provider = provider().await;
-    let store = MemoryStore::shared_between_pods(Arc::new(SystemClock));
+    let redis = Redis::start(Options::default());
     for sessions in [Sessions::Stored, Sessions::Sealed] {
         let keys = tower_pkce_auth::CookieKeys::random();
         let pod = || {
-            let builder = confidential(&provider).store(store.clone()).sessions(sessions);
+            let store = RedisStore::new(&redis.url()).unwrap();
+            let builder = confidential(&provider).store(store).sessions(sessions);
             app(&builder.cookie_keys(keys.clone()).build().unwrap())
         };
         let (one, two) = (pod(), pod());

@@ -22,7 +22,7 @@ const BESIDE: [&str; 8] = [
     "+cluster|slots",
     "+asking",
 ];
-const KEYS: [&str; 2] = ["~suite:*", "~suite2:*"];
+const KEYS: [&str; 3] = ["~suite:*", "~suite2:*", "~Suite:*"];
 
 /// A store of a user who has these rights and no others.
 fn user(redis: &Redis, name: &str, rights: &[&str], keys: &[&str], database: u8) -> RedisStore {

@@ -123,6 +123,9 @@ impl RedisStoreBuilder {
         if self.time_outs.response.is_zero() || self.time_outs.connect.is_zero() {
             return Err(bad("a time-out of zero lets no call succeed"));
         }
+        if self.sentinel.is_some() && !matches!(place.servers, Servers::Sentinel { .. }) {
+            return Err(bad("a password for sentinels is given, but the URL names none"));
+        }
         self.judge_certificates()?;
         let access = Access {
             settings: place.settings,
@@ -135,7 +138,7 @@ impl RedisStoreBuilder {
             }),
             time_outs: self.time_outs,
         };
-        let unusable = |_| InvalidName::new("Redis CA file", "a certificate cannot be used", "");
+        let unusable = |_| InvalidName::new("Redis TLS", "a certificate cannot be used", "");
         // Made once here, so that what is wrong with certificates is said now.
         let client = |addr: &ConnectionAddr| access.client(addr.clone()).map_err(unusable);
         let way = match place.servers {

@@ -24,8 +24,6 @@ pub(super) struct Manner {
     pub(super) asking: bool,
     /// Over a connection on which the server sends word of changes.
     pub(super) tracking: bool,
-    /// Until a replica has it, for a while.
-    pub(super) waiting: bool,
 }
 
 /// What came of a call.
@@ -33,12 +31,7 @@ pub(super) struct Sent {
     pub(super) answer: Value,
     /// The server sends word when the key changes.
     pub(super) tracked: bool,
-    /// No replica has said in time that it has what was written.
-    pub(super) unconfirmed: bool,
 }
-
-/// A sign-out that only the master knows is lost with it: so long is waited for a replica.
-const REPLICATION: Duration = Duration::from_millis(100);
 
 enum Kind {
     Insert { value: Bytes, ttl: Duration },
@@ -126,33 +119,20 @@ impl Call {
             (false, true) => Some(client("CACHING", "YES")),
             (false, false) => None,
         };
-        let after = manner.waiting.then(|| {
-            let mut wait = cmd("WAIT");
-            wait.arg(1).arg(milliseconds(REPLICATION));
-            wait
-        });
-        if before.is_none() && after.is_none() {
+        let Some(before) = before else {
             let answer = connection.req_packed_command(&command).await?;
-            return Ok(Sent {
-                answer: answer.extract_error()?,
-                tracked: false,
-                unconfirmed: false,
-            });
-        }
-        // Several commands in one packet; each is answered by itself.
+            return Ok(Sent { answer: answer.extract_error()?, tracked: false });
+        };
+        // Two commands in one packet; each is answered by itself.
         let mut pipeline = Pipeline::new();
-        let prepared = before.is_some();
-        for command in before.into_iter().chain([command]).chain(after) {
-            pipeline.add_command(command);
-        }
-        let count = pipeline.cmd_iter().count();
-        let mut answers = connection.req_packed_commands(&pipeline, 0, count).await?.into_iter();
+        pipeline.add_command(before).add_command(command);
+        let answers = connection.req_packed_commands(&pipeline, 0, 2).await?;
+        let Ok([prepared, answer]) = <[Value; 2]>::try_from(answers) else {
+            return Err((ErrorKind::Client, "of two commands not both were answered").into());
+        };
         // A right that is missing, or was taken away: what is read then is not tracked.
-        let granted = prepared
-            && answers.next().is_some_and(|answer| !matches!(answer, Value::ServerError(_)));
-        let answer = answers.next().unwrap_or(Value::Nil).extract_error()?;
-        let unconfirmed = manner.waiting && !matches!(answers.next(), Some(Value::Int(1..)));
-        Ok(Sent { answer, tracked: tracked && granted, unconfirmed })
+        let granted = !matches!(prepared, Value::ServerError(_));
+        Ok(Sent { answer: answer.extract_error()?, tracked: tracked && granted })
     }
 
     fn command(&self, with_text: bool) -> Cmd {
@@ -223,7 +203,21 @@ pub(super) fn client(what: &str, how: &str) -> Cmd {
     command
 }
 
-/// A time to live as Redis takes it; zero would be refused.
-fn milliseconds(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+/// Waits until a replica has all that was written over this connection; says whether one has.
+pub(super) async fn wait(
+    connection: &mut impl ConnectionLike,
+    within: Duration,
+) -> Result<bool, RedisError> {
+    let mut command = cmd("WAIT");
+    command.arg(1).arg(milliseconds(within));
+    let answer = connection.req_packed_command(&command).await?.extract_error()?;
+    Ok(matches!(answer, Value::Int(1..)))
 }
+
+/// A time to live as Redis takes it: zero would be refused, and so would the end of time.
+fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, LONGEST)
+}
+
+/// A thousand years.
+const LONGEST: u64 = 1_000 * 366 * 24 * 3_600 * 1_000;

@@ -2,7 +2,7 @@
 //!
 //! A call goes to the master of its key's slot. `MOVED` leads to another one and says that the map
 //! is old; `ASK` leads to another one for this call alone. When a server does not answer, the
-//! others are asked who has its slots now, at most five times a second and as long as somebody
+//! others are asked who has its slots now, one to five times a second and as long as somebody
 //! wants to know. No call touches two slots.
 //!
 //! The redis crate's cluster client does not fit: where a master was lost or hung its calls waited
@@ -13,23 +13,28 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
 use ::redis::cluster_routing::Slot;
 use ::redis::{ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::call::Call;
-use super::connect::{Access, Address, text};
+use super::connect::{Access, Address, open, text};
 use super::is_link_lost;
 use super::pair::Pair;
 use crate::clock::{Clock as _, SystemClock};
+use crate::secret::random;
 use crate::store::Key;
 
 /// How often one call is sent on.
 const REDIRECTIONS: usize = 5;
-/// The map is not asked for more often.
+/// The map is not asked for more often; while it stays the same, less and less often.
 const RATE: Duration = Duration::from_millis(200);
+const SLOWEST: Duration = Duration::from_secs(1);
+/// So many servers are asked for the map at once.
+const AT_ONCE: usize = 3;
+/// No cluster has more servers.
+const MOST: usize = 1_000;
 
 /// The servers of a cluster.
 pub(super) struct Cluster {
@@ -48,6 +53,8 @@ struct State {
     /// When the map was asked for last, on the monotonic clock.
     asked: Option<Duration>,
     asking: Option<Asking>,
+    /// How often in a row the map was the same, or nobody told it.
+    unchanged: u32,
 }
 
 type Asking = watch::Receiver<Option<Result<(), RedisError>>>;
@@ -87,7 +94,8 @@ impl Cluster {
         let mut node = match self.node_of(call.key()) {
             Some(node) => node,
             None => {
-                self.learn(true).await?;
+                let unknown = self.lock().map.is_empty();
+                self.learn(unknown).await?;
                 let nobody = || RedisError::from((ErrorKind::Io, "no server has the key's slot"));
                 self.node_of(call.key()).ok_or_else(nobody)?
             }
@@ -143,6 +151,9 @@ impl Cluster {
         if let Some(node) = state.nodes.get(&place) {
             return Ok(node.clone());
         }
+        if state.nodes.len() >= MOST {
+            return Err((ErrorKind::Io, "the cluster names too many servers").into());
+        }
         let client = self.access.client(self.access.at(host, port))?;
         let address = Address::server(client, true, self.access.time_outs);
         let node =
@@ -164,7 +175,9 @@ impl Cluster {
             let now = SystemClock.monotonic();
             match &state.asking {
                 Some(asking) if !is_over(asking) => (asking.clone(), None),
-                _ if !must && state.asked.is_some_and(|asked| now < asked + RATE) => return Ok(()),
+                _ if !must && state.asked.is_some_and(|asked| now < asked + state.rate()) => {
+                    return Ok(());
+                }
                 _ => {
                     let (sender, receiver) = watch::channel(None);
                     state.asked = Some(now);
@@ -177,9 +190,7 @@ impl Cluster {
             let cluster = self.clone();
             tokio::spawn(async move {
                 let result = cluster.ask().await;
-                if let Err(error) = &result {
-                    tracing::warn!(cluster = %cluster.name, %error, "no server of the cluster says who has what");
-                }
+                cluster.note(&result);
                 sender.send_replace(Some(result));
             });
         }
@@ -189,28 +200,48 @@ impl Cluster {
         }
     }
 
-    /// Asks all servers at once; the first map that covers every slot is taken, else the fullest.
+    /// Tells the log when the map cannot be had any more, not each time.
+    fn note(&self, result: &Result<(), RedisError>) {
+        let Err(error) = result else { return };
+        let unchanged = {
+            let mut state = self.lock();
+            state.unchanged = state.unchanged.saturating_add(1);
+            state.unchanged
+        };
+        if unchanged == 1 {
+            tracing::warn!(cluster = %self.name, %error, "no server of the cluster says who has what");
+        } else {
+            tracing::debug!(cluster = %self.name, %error, "still no map of the cluster");
+        }
+    }
+
+    /// Asks a few servers at once; the first map that covers every slot is taken, else the fullest.
     async fn ask(self: &Arc<Self>) -> Result<(), RedisError> {
         let mut places: Vec<ConnectionAddr> = self.seeds.clone();
-        for (host, port) in self.lock().nodes.keys() {
-            let place = self.access.at(host, *port);
+        for node in self.lock().map.values() {
+            let place = self.access.at(&node.host, node.port);
             if !places.contains(&place) {
                 places.push(place);
             }
         }
+        // Another order each time: no server is asked by all pods at once.
+        let [turn] = random::<1>();
+        let turn = usize::from(turn) % places.len().max(1);
+        places.rotate_left(turn);
+        let mut waiting = places.into_iter();
         let mut asked = tokio::task::JoinSet::new();
-        for place in places {
-            let access = self.access.clone();
-            asked.spawn(async move { slots(&access, place).await });
-        }
         let mut fullest = Vec::new();
         let mut failed = None;
-        while let Some(answer) = asked.join_next().await {
-            match answer {
-                Ok(Ok(ranges)) => {
-                    let covered = |ranges: &[Range]| -> u32 {
-                        ranges.iter().map(|range| u32::from(range.end - range.start) + 1).sum()
-                    };
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some(place) = waiting.next()
+            {
+                let access = self.access.clone();
+                asked.spawn(async move { slots(&access, place).await });
+            }
+            match asked.join_next().await {
+                None => break,
+                Some(Ok(Ok(ranges))) => {
                     let covers = covered(&ranges);
                     if covers > covered(&fullest) {
                         fullest = ranges;
@@ -219,8 +250,8 @@ impl Cluster {
                         break;
                     }
                 }
-                Ok(Err(error)) => failed = Some(error),
-                Err(_) => {}
+                Some(Ok(Err(error))) => failed = Some(error),
+                Some(Err(_)) => {}
             }
         }
         if fullest.is_empty() {
@@ -233,7 +264,7 @@ impl Cluster {
     fn take_over(&self, ranges: &[Range]) -> Result<(), RedisError> {
         let gone = {
             let mut state = self.lock();
-            let mut map = HashMap::with_capacity(SLOTS as usize);
+            let mut map = HashMap::with_capacity(usize::from(u16::MAX) / 4);
             for range in ranges {
                 let node = self.node_at(&mut state, &range.host, range.port)?;
                 let slots = (range.start..=range.end).filter_map(Slot::new);
@@ -251,6 +282,11 @@ impl Cluster {
                 }
                 stays
             });
+            let same = |(slot, node): (&Slot, &Arc<Node>)| {
+                state.map.get(slot).is_some_and(|known| Arc::ptr_eq(known, node))
+            };
+            let unchanged = map.len() == state.map.len() && map.iter().all(same);
+            state.unchanged = if unchanged { state.unchanged.saturating_add(1) } else { 0 };
             state.map = Arc::new(map);
             gone
         };
@@ -263,13 +299,19 @@ impl Cluster {
     }
 }
 
+impl State {
+    fn rate(&self) -> Duration {
+        (RATE * (1 + self.unchanged / 3)).min(SLOWEST)
+    }
+}
+
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("server", &self.name).finish_non_exhaustive()
     }
 }
 
-const SLOTS: u32 = 16_384;
+const SLOTS: u64 = 16_384;
 
 /// Slots and their master.
 struct Range {
@@ -277,6 +319,10 @@ struct Range {
     end: u16,
     host: String,
     port: u16,
+}
+
+fn covered(ranges: &[Range]) -> u64 {
+    ranges.iter().map(|range| u64::from(range.end - range.start) + 1).sum()
 }
 
 /// Asks one server for the map, over a connection of its own: those in use may hang.
@@ -287,8 +333,7 @@ async fn slots(access: &Access, place: ConnectionAddr) -> Result<Vec<Range>, Red
     };
     let config = access.time_outs.config();
     let client = access.client(place)?;
-    let mut connection: MultiplexedConnection =
-        client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut connection = open(&client, &config).await?;
     let mut command = cmd("CLUSTER");
     command.arg("SLOTS");
     let answer: Value = command.query_async(&mut connection).await?;
@@ -306,7 +351,7 @@ fn read(range: &Value, asked: &str) -> Option<Range> {
     // Without a host of its own a server is where it was asked.
     let host = text(host).filter(|host| !host.is_empty() && *host != "?").unwrap_or(asked);
     let (start, end) = (u16::try_from(*start).ok()?, u16::try_from(*end).ok()?);
-    let valid = start <= end && u32::from(end) < SLOTS;
+    let valid = start <= end && u64::from(end) < SLOTS;
     valid.then_some(Range { start, end, host: host.to_owned(), port: u16::try_from(*port).ok()? })
 }
 

@@ -12,7 +12,7 @@ use ::redis::{
 };
 
 use super::call::client;
-use super::sentinel::Sentinel;
+use super::sentinel::{Master, Sentinel};
 
 /// The oldest server that knows `GETDEL`.
 const OLDEST: (u32, u32) = (6, 2);
@@ -45,8 +45,8 @@ pub(super) struct Address {
 enum Place {
     /// Whoever the sentinels call master.
     Master(Arc<Sentinel>),
-    /// One server; in a cluster it has replicas.
-    Server { client: Box<Client>, replicated: bool },
+    /// One server, of a cluster or alone.
+    Server { client: Box<Client>, in_cluster: bool },
 }
 
 /// A connection that was made.
@@ -54,6 +54,8 @@ pub(super) struct Made {
     pub(super) connection: MultiplexedConnection,
     /// Whether the server sends word when what is read over it changes.
     pub(super) tracking: bool,
+    /// Whom the sentinels called master when it was made.
+    pub(super) master: Option<Master>,
 }
 
 impl Access {
@@ -77,11 +79,11 @@ impl Access {
 }
 
 impl Address {
-    pub(super) fn server(client: Client, replicated: bool, time_outs: TimeOuts) -> Self {
+    pub(super) fn server(client: Client, in_cluster: bool, time_outs: TimeOuts) -> Self {
         let name = client.get_connection_info().addr().to_string();
         Self {
             name: name.into(),
-            place: Place::Server { client: Box::new(client), replicated },
+            place: Place::Server { client: Box::new(client), in_cluster },
             time_outs,
         }
     }
@@ -95,25 +97,21 @@ impl Address {
         &self.name
     }
 
-    /// Tells whether the server is known to have replicas without being asked.
-    pub(super) const fn is_replicated(&self) -> bool {
-        match self.place {
-            Place::Master(_) => true,
-            Place::Server { replicated, .. } => replicated,
-        }
+    /// Tells whether the server is one of a cluster.
+    pub(super) const fn in_cluster(&self) -> bool {
+        matches!(self.place, Place::Server { in_cluster: true, .. })
     }
 
-    /// Tells whether another server takes its place when it is no master any more.
+    /// Tells whether others stand ready to take the server's place.
     pub(super) const fn has_others(&self) -> bool {
-        self.is_replicated()
+        self.in_cluster() || matches!(self.place, Place::Master(_))
     }
 
-    /// Tells whether the server that was connected to last is still the right one. Where nobody
-    /// can tell, it is.
-    pub(super) async fn is_current(&self) -> bool {
-        match &self.place {
-            Place::Master(sentinel) => sentinel.is_current().await,
-            Place::Server { .. } => true,
+    /// Tells whether the sentinels still call this one master. Where nobody can tell, they do.
+    pub(super) async fn is_current(&self, master: Option<&Master>) -> bool {
+        match (&self.place, master) {
+            (Place::Master(sentinel), Some(master)) => sentinel.is_current(master).await,
+            _ => true,
         }
     }
 
@@ -124,16 +122,19 @@ impl Address {
         track: bool,
     ) -> Result<Made, RedisError> {
         let config = self.time_outs.config().set_push_sender(hear);
-        let client = match &self.place {
-            Place::Master(sentinel) => &sentinel.find().await?,
-            Place::Server { client, .. } => client,
+        let (client, master) = match &self.place {
+            Place::Master(sentinel) => {
+                let (client, master) = sentinel.find().await?;
+                (&client.clone(), Some(master))
+            }
+            Place::Server { client, .. } => (&**client, None),
         };
         let mut connection = open(client, &config).await?;
-        if matches!(self.place, Place::Master(_)) {
+        if master.is_some() {
             be_master(&mut connection).await?;
         }
         let tracking = track && start_tracking(&mut connection).await?;
-        Ok(Made { connection, tracking })
+        Ok(Made { connection, tracking, master })
     }
 }
 
@@ -145,8 +146,8 @@ impl TimeOuts {
     }
 }
 
-/// Connects to a server that is new enough.
-async fn open(
+/// Connects to a server, or a sentinel, that is new enough.
+pub(super) async fn open(
     client: &Client,
     config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, RedisError> {
@@ -155,9 +156,10 @@ async fn open(
         .await
         .map_err(|error| match error.kind() {
             ErrorKind::RESP3NotSupported => too_old("older than 6.0"),
-            _ => error,
+            _ => without_arguments(error),
         })?;
-    let greeting: Value = cmd("HELLO").arg(3).query_async(&mut connection).await?;
+    let greeting: Value =
+        cmd("HELLO").arg(3).query_async(&mut connection).await.map_err(without_arguments)?;
     if let Some(version) = version(&greeting) {
         let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
         if let (Some(major), Some(minor)) = (numbers.next(), numbers.next())
@@ -167,6 +169,17 @@ async fn open(
         }
     }
     Ok(connection)
+}
+
+/// A server that does not know a command repeats what came with it; with `HELLO` that is the
+/// password.
+fn without_arguments(error: RedisError) -> RedisError {
+    let repeats = |text: &str| text.contains("args beginning with") || text.contains("HELLO");
+    if !error.detail().is_some_and(repeats) && !repeats(&error.to_string()) {
+        return error;
+    }
+    let code = error.code().unwrap_or("no code").to_owned();
+    (ErrorKind::Client, "the server does not greet", code).into()
 }
 
 /// A master that came back after its fail-over calls itself so until the sentinels tell it; but

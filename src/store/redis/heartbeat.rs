@@ -5,11 +5,13 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
 
 use super::connect::is_master;
 use super::is_link_lost;
-use super::link::{Shared, Trouble};
+use super::link::is_redirection;
+use super::phase::{Shared, Trouble};
+use super::sentinel::Master;
 use crate::clock::{Clock as _, SystemClock};
 
 /// The pause between two beats.
@@ -22,42 +24,66 @@ pub(super) async fn run(
     shared: Weak<Shared>,
     generation: u64,
     mut connection: MultiplexedConnection,
+    master: Option<Master>,
 ) {
-    let mut warned = false;
+    let (mut warned, mut was_master) = (false, false);
     for beat in 0_u32.. {
         let sent = SystemClock.monotonic();
-        let answer: Result<Value, RedisError> = cmd("ROLE").query_async(&mut connection).await;
+        let role = cmd("ROLE").query_async::<Value>(&mut connection).await;
+        let leads_elsewhere = probe(&shared, &mut connection).await;
         // Not held while this sleeps: a store that nobody has any more must end.
         let Some(shared) = shared.upgrade() else { return };
-        let trouble = match &answer {
+        let is_master = role.as_ref().is_ok_and(is_master);
+        let trouble = match &role {
             Err(error) if error.is_timeout() => Some(Trouble::Silent),
             Err(error) if is_link_lost(error) => Some(Trouble::Lost),
             // Whoever was replaced hears of changes late, or never.
-            Ok(role) if !is_master(role) && shared.address().has_others() => Some(Trouble::Lost),
+            Ok(_) if !is_master && (was_master || shared.address().has_others()) => {
+                Some(Trouble::Lost)
+            }
             Ok(_) | Err(_) => None,
         };
         if let Some(trouble) = trouble {
             return shared.give_up(generation, trouble);
         }
+        was_master |= is_master;
         // Who may not ask is answered all the same. A replica, and a server that reads its data
-        // from disk, do not tell of changes in time.
-        let tells = match &answer {
-            Ok(role) => is_master(role),
-            Err(error) => error.kind() != ErrorKind::Server(ServerErrorKind::BusyLoading),
-        };
-        if tells && !shared.heard(generation, sent) {
+        // from disk, do not tell of changes in time; one whose keys are elsewhere never does.
+        let loading = ErrorKind::Server(ServerErrorKind::BusyLoading);
+        let tells = !leads_elsewhere
+            && match &role {
+                Ok(_) => is_master,
+                Err(error) => error.kind() != loading,
+            };
+        if !shared.heard(generation, sent, tells) {
             return;
         }
         if beat % LOOK == 0 {
             warned = look(&shared, &mut connection, warned).await;
         }
-        if !shared.address().is_current().await {
+        if !shared.address().is_current(master.as_ref()).await {
             tracing::warn!(server = %shared.address().name(), "another server is master now");
             return shared.give_up(generation, Trouble::Lost);
         }
         drop(shared);
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Tells whether sign-outs that are believed absent here are written to another server of the
+/// cluster by now. This one does not tell of it: it never had them.
+async fn probe(shared: &Weak<Shared>, connection: &mut MultiplexedConnection) -> bool {
+    let key = shared.upgrade().and_then(|shared| shared.probe().clone());
+    let Some(key) = key else { return false };
+    let answer = cmd("GET").arg(key.as_bytes()).query_async::<Value>(connection).await;
+    let Err(error) = answer else { return false };
+    if error.kind() == ErrorKind::Server(ServerErrorKind::Moved)
+        && let Some(shared) = shared.upgrade()
+    {
+        // They are none of this server's business any more.
+        *shared.probe() = None;
+    }
+    is_redirection(&error)
 }
 
 /// Looks at what the server says of itself. Who may not ask goes without.

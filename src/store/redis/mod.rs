@@ -8,7 +8,9 @@ mod given;
 mod heartbeat;
 mod link;
 mod pair;
+mod phase;
 mod place;
+mod reconnect;
 mod sentinel;
 
 use std::fmt;
@@ -46,8 +48,8 @@ use crate::names::InvalidName;
 /// | [`swap`](Store::swap), [`remove_if`](Store::remove_if) | `EVALSHA` of two scripts of one line, `EVAL` where the server does not know them |
 /// | a write of a sign-out, where there are replicas | one of those and `WAIT 1 100` |
 ///
-/// All calls to a server share one connection (RESP3), made at the first call and again after it
-/// was lost: a server that is away is asked anew by every call, so that the first call after its
+/// All calls to a server share one connection (RESP3), and writes of sign-outs another, made at the
+/// first call and again after it was lost: a server that is away is asked anew by every call, so that the first call after its
 /// return succeeds. One that swallows what is sent counts as away after two time-outs or one missed
 /// heartbeat (one a second); calls fail at once then, and it is probed five times a second. What
 /// was sent and not answered is never sent again, but for reads.

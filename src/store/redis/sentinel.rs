@@ -12,8 +12,13 @@ use ::redis::{Client, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::connect::{Access, TimeOuts, text};
+use super::connect::{Access, TimeOuts, open, text};
+use crate::clock::{Clock as _, SystemClock};
 
+/// How long a heartbeat waits for the sentinels.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For so long a smaller epoch than the highest that was heard of is not believed.
+const MEMORY: Duration = Duration::from_secs(60);
 /// The others are waited for so long after the first sentinel has answered.
 const OTHERS: Duration = Duration::from_millis(100);
 
@@ -23,8 +28,8 @@ pub(super) struct Sentinel {
     service: String,
     sentinels: Vec<Arc<Guard>>,
     servers: Access,
-    /// Where the master was when it was asked for last.
-    last: Mutex<Option<Master>>,
+    /// The highest epoch that was heard of, and when, on the monotonic clock.
+    newest: Mutex<(u64, Duration)>,
 }
 
 /// One sentinel.
@@ -34,8 +39,9 @@ struct Guard {
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
+/// Whom sentinels call master.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Master {
+pub(super) struct Master {
     host: String,
     port: u16,
     epoch: u64,
@@ -59,7 +65,7 @@ impl Sentinel {
             service,
             sentinels: sentinels.iter().map(guard).collect::<Result<_, RedisError>>()?,
             servers,
-            last: Mutex::default(),
+            newest: Mutex::default(),
         })
     }
 
@@ -67,23 +73,37 @@ impl Sentinel {
         &self.name
     }
 
-    /// Returns how to reach the master.
-    pub(super) async fn find(&self) -> Result<Client, RedisError> {
+    /// Returns the master and how to reach it.
+    pub(super) async fn find(&self) -> Result<(Client, Master), RedisError> {
         let master = self.ask().await?;
+        if !self.is_news(&master) {
+            return Err((ErrorKind::Io, "the sentinels in reach know less than was known").into());
+        }
         let client = self.servers.client(self.servers.at(&master.host, master.port))?;
-        *self.last() = Some(master);
-        Ok(client)
+        Ok((client, master))
     }
 
-    /// Tells whether the master is where it was; if nobody can tell, it is.
-    pub(super) async fn is_current(&self) -> bool {
-        match self.ask().await {
-            Ok(now) => self.last().as_ref().is_none_or(|last| {
+    /// Tells whether this one is still master; if nobody can tell, it is.
+    pub(super) async fn is_current(&self, master: &Master) -> bool {
+        match timeout(PATIENCE, self.ask()).await {
+            Ok(Ok(now)) => {
                 // Older news than what is known is no news.
-                now.epoch < last.epoch || (&now.host, now.port) == (&last.host, last.port)
-            }),
-            Err(_) => true,
+                !self.is_news(&now) || (&now.host, now.port) == (&master.host, master.port)
+            }
+            Ok(Err(_)) | Err(_) => true,
         }
+    }
+
+    /// Notes an epoch, and tells whether it is not older than what was heard of. Whoever knows less
+    /// was cut off from the others, for a while; after that it may be that all were set up anew.
+    fn is_news(&self, master: &Master) -> bool {
+        let now = SystemClock.monotonic();
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = master.epoch >= newest.0 || now.saturating_sub(newest.1) > MEMORY;
+        if news {
+            *newest = (master.epoch, now);
+        }
+        news
     }
 
     /// Asks every sentinel; the word of the highest epoch counts.
@@ -115,23 +135,23 @@ impl Sentinel {
             error.unwrap_or_else(|| (ErrorKind::Io, "no sentinel knows the master").into())
         })
     }
-
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<Master>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Guard {
-    async fn ask(&self, service: &str) -> Result<Master, RedisError> {
+    async fn ask(self: Arc<Self>, service: &str) -> Result<Master, RedisError> {
         let kept = self.connection().clone();
         let mut connection = match kept {
             Some(connection) => connection,
             None => {
-                let config = self.time_outs.config();
-                let made = self.client.get_multiplexed_async_connection_with_config(&config);
-                let made = made.await?;
-                *self.connection() = Some(made.clone());
-                made
+                let guard = self.clone();
+                // In a task of its own: it is kept even if the others were quicker.
+                let connecting = tokio::spawn(async move {
+                    let made = open(&guard.client, &guard.time_outs.config()).await?;
+                    *guard.connection() = Some(made.clone());
+                    Ok::<_, RedisError>(made)
+                });
+                let gone = |_| RedisError::from((ErrorKind::Io, "the connection was given up"));
+                connecting.await.map_err(gone)??
             }
         };
         let mut command = cmd("SENTINEL");

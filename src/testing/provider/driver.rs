@@ -93,8 +93,9 @@ pub(super) async fn post_logout_token(url: &str, token: &str) -> io::Result<(u16
     let form = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("logout_token", token)
         .finish();
+    let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let request = Request::post(url.path())
-        .header(header::HOST, address.to_string())
+        .header(header::HOST, host)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Full::new(Bytes::from(form)))
         .map_err(|error| invalid(error.to_string()))?;
