@@ -258,9 +258,18 @@ impl Reply {
 
     /// Tells whether a session is made.
     pub fn makes_session(&self) -> bool {
+        self.sets_session(|rest| !rest.contains("Max-Age=0"))
+    }
+
+    /// Tells whether the cookie of a session is taken away.
+    pub fn takes_session(&self) -> bool {
+        self.sets_session(|rest| rest.contains("Max-Age=0"))
+    }
+
+    fn sets_session(&self, fits: impl Fn(&str) -> bool) -> bool {
         let lines = self.headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
         let mut cookies = lines.filter_map(|line| line.split_once('='));
-        cookies.any(|(name, rest)| name.ends_with("-s") && !rest.contains("Max-Age=0"))
+        cookies.any(|(name, rest)| name.ends_with("-s") && fits(rest))
     }
 
     /// The name of the page, from its `data-page`.

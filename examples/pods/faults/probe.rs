@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use http::header::RETRY_AFTER;
 use tokio::sync::watch;
 
 use super::PATIENCE;
@@ -109,10 +110,17 @@ impl Probe {
     }
 }
 
+/// A 503 must say when to come back, and leave the session's cookie alone.
+fn is_graceless(reply: &Reply) -> bool {
+    reply.status == StatusCode::SERVICE_UNAVAILABLE
+        && (!reply.headers.contains_key(RETRY_AFTER) || reply.takes_session())
+}
+
 /// The status, and what it means where that is not plain.
 fn describe(reply: &Reply) -> String {
     let status = reply.status.as_u16();
     match reply.page() {
+        _ if is_graceless(reply) => format!("{status}, cookies lost or no word when to come back"),
         _ if reply.status.is_redirection() => "asked to sign in".to_owned(),
         None if reply.status == StatusCode::BAD_GATEWAY => format!("{status} of the balancer"),
         None | Some("unavailable") => status.to_string(),

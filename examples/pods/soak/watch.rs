@@ -17,8 +17,9 @@ const EXCHANGE: Duration = Duration::from_millis(500);
 /// How long before and after a fail-over the old master may have acknowledged what the new one has
 /// never got: pods learn of it within a second.
 const HAND_OVER: Duration = Duration::from_millis(1_500);
-/// How many browsers of those who left are kept to be tried.
+/// How many browsers of those who left are kept to be tried, and how many of them are the last.
 const LEFT: usize = 500;
+const RECENT: usize = 6;
 
 /// Everything that happens, counted.
 #[derive(Clone, Debug, Default)]
@@ -171,7 +172,10 @@ impl Watch {
     pub fn somebody_who_left(&self, ago: Duration, number: usize) -> Option<(Browser, Instant)> {
         let left = lock(&self.left);
         let long: Vec<_> = left.iter().filter(|(_, since)| since.elapsed() >= ago).collect();
-        long.get(number.checked_rem(long.len())?).map(|left| (*left).clone())
+        // Every other time one of the last: a session that was not ended may end by itself later.
+        let among = if number.is_multiple_of(2) { long.len().min(RECENT) } else { long.len() };
+        let back = (number / 2).checked_rem(among)?;
+        long.get(long.len() - 1 - back).map(|left| (*left).clone())
     }
 }
 
