@@ -161,6 +161,8 @@ async fn a_master_cut_off_from_its_cluster_is_not_believed() {
     assert!(cached.is_err(), "believed though the server does not serve");
 }
 
+/// A sentinel that names one of two masters: by the epoch, which is the number of that one. As the
+/// leader of a fail-over it still lists the old one.
 async fn sentinel(ports: [u16; 2]) -> (Fake, Arc<AtomicU64>) {
     let epoch = Arc::new(AtomicU64::new(0));
     let now = epoch.clone();
@@ -169,9 +171,25 @@ async fn sentinel(ports: [u16; 2]) -> (Fake, Arc<AtomicU64>) {
             return Act::Say(well(command, "redis", "7.0.15"));
         }
         let epoch = now.load(Ordering::SeqCst);
-        let port = ports[usize::try_from(epoch).unwrap()].to_string();
-        Act::Say(format!("%3\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n${}\r\n{port}\r\n$12\r\nconfig-epoch\r\n$1\r\n{epoch}\r\n", port.len()))
-    }).await;
+        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let text = if command[1] == "GET-MASTER-ADDR-BY-NAME" {
+            let port = ports[usize::try_from(epoch).unwrap()].to_string();
+            format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port))
+        } else {
+            let fields = [
+                "ip",
+                "127.0.0.1",
+                "port",
+                &ports[0].to_string(),
+                "config-epoch",
+                &epoch.to_string(),
+            ]
+            .map(bulk);
+            format!("%3\r\n{}", fields.concat())
+        };
+        Act::Say(text)
+    })
+    .await;
     (fake, epoch)
 }
 

@@ -320,3 +320,26 @@ async fn a_session_that_was_made_up_costs_the_store_nothing() {
     }
     assert_eq!(known.who().await.as_deref(), Some("alice"));
 }
+
+/// Behind a balancer a cookie that one pod has just prolonged reaches another, which knows the
+/// session and not the cookie.
+#[tokio::test]
+async fn a_cookie_that_another_pod_has_prolonged_goes_on_within_the_grace() {
+    let world = World::new().await;
+    let (one, two, store) = Kept::SealedShared
+        .pods(&world, |builder| builder.session_idle(seconds(100)).revocation_grace(seconds(60)));
+    let mut browser = world.browser(&one, "alice");
+    assert_eq!(browser.sign_in("/").await.body, "alice");
+    a_minute_later(&mut browser);
+    world.clock.advance(seconds(2));
+    assert_eq!(at(&two, &browser).who().await.as_deref(), Some("alice"), "it has seen her");
+    world.clock.advance(seconds(30));
+    let before = browser.jar.ending("-s").map(str::to_owned);
+    assert_eq!(browser.who().await.as_deref(), Some("alice"));
+    assert_ne!(browser.jar.ending("-s").map(str::to_owned), before, "prolonged");
+    store.fail(StoreErrorKind::Unavailable);
+    let mut there = at(&two, &browser);
+    assert_eq!(there.who().await.as_deref(), Some("alice"), "within the grace");
+    world.clock.advance(seconds(31));
+    assert_eq!(there.get("/who").await.status, StatusCode::SERVICE_UNAVAILABLE, "and not longer");
+}

@@ -36,6 +36,7 @@ impl Keeper {
     /// After an error both are to be tried again.
     pub(crate) async fn end(&self, session: &SessionRef) -> Result<(), StoreError> {
         self.watches.end(&session.id);
+        self.seen.forget(&session.id);
         let ttl = session.ends.since(self.clock.now()) + MARGIN;
         let marked = self.revocation.mark(Target::Session(&session.id), ttl).await;
         let (true, Some(store)) = (session.stored, &self.store) else {

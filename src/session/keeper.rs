@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use super::cache::{Cache, Opened, StoredAt};
 use super::chunk::{Held, Presented, split};
 use super::revocation::Revocation;
+use super::seen::Seen;
 use super::watch::Watches;
 use super::{Lifetimes, Record, Sessions};
 use crate::clock::{Clock, UnixTime};
@@ -84,11 +85,14 @@ pub(crate) struct Keeper {
     pub(super) cookies: Arc<Cookies>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) watches: Watches,
+    pub(super) seen: Seen,
     pub(super) cache: Cache,
     /// Handed to the sessions it opens.
     me: Weak<Self>,
 }
 
+/// That a session was not signed out is noted at most this often, in milliseconds.
+const NOTED_EVERY: u64 = 1_000;
 /// A session is prolonged at most this often.
 const TOUCH: Duration = Duration::from_secs(60);
 
@@ -102,6 +106,7 @@ impl Keeper {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let cache = Cache::new(settings.cache_capacity);
+        let seen = Seen::new(settings.cache_capacity);
         let watches = Watches::default();
         Arc::new_cyclic(|me| Self {
             settings,
@@ -111,6 +116,7 @@ impl Keeper {
             cookies,
             clock,
             watches,
+            seen,
             cache,
             me: me.clone(),
         })
@@ -317,19 +323,26 @@ impl Keeper {
         match self.revocation.marks_cached(&opened.marks, patience).await {
             Ok(marks) => {
                 let same = marks.baseline == opened.record.baseline;
-                if same {
+                if !same {
+                    // Over for every cookie of it, also while the store is away.
+                    self.seen.forget(&opened.record.id);
+                } else {
                     opened.seen_epoch.store(epoch, Ordering::Release);
-                    opened.seen_at.store(now.max(1), Ordering::Release);
+                    let before = opened.seen_at.swap(now.max(1), Ordering::AcqRel);
+                    // Another cookie of this session may come next, from another pod.
+                    if opened.stored.is_none() && now.saturating_sub(before) >= NOTED_EVERY {
+                        self.seen.note(&opened.record.id, now.max(1));
+                    }
                 }
                 Ok(same)
             }
             Err(error) => {
                 // A sealed session may go on for a while on what was seen last.
-                let seen = opened.seen_at.load(Ordering::Acquire);
-                let within_grace = seen > 0
-                    && self.settings.revocation_grace.is_none_or(|grace| {
+                let within_grace = self.seen.find(&opened.record.id).is_some_and(|seen| {
+                    self.settings.revocation_grace.is_none_or(|grace| {
                         Duration::from_millis(now.saturating_sub(seen)) <= grace
-                    });
+                    })
+                });
                 if opened.stored.is_none() && within_grace {
                     return Ok(true);
                 }

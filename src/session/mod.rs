@@ -22,6 +22,7 @@ pub(crate) mod refresher;
 mod repeat;
 mod reports;
 pub(crate) mod revocation;
+mod seen;
 mod stored;
 mod watch;
 

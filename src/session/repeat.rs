@@ -1,79 +1,188 @@
 //! Marks are written again: a store that fails over may have acknowledged what it then loses.
 //!
-//! For a minute after a mark was written it is looked for with growing pauses. Where it is gone and
+//! For a minute after a mark was written it is looked for with growing pauses, and at once when the
+//! store begins to speak to another server. Where it is gone and
 //! nothing newer stands in its place, the counter is raised to its number, if that was lost too, and
 //! the mark is put back as it was, so that sessions made since go on and those that it ended stay
 //! ended. A store that has become another one (its incarnation is not the mark's) needs none:
 //! every session of the old one is over.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::revocation::{Counter, MARK_TTL, Mark, decode, encode};
 use crate::store::{Key, Store, StoreError};
 
-/// The pauses between two looks.
-const PAUSES: [Duration; 7] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(16),
-    Duration::from_secs(32),
-];
+/// The first pause before a look; each one more is twice as long. As often it is asked whether the
+/// store speaks to another server.
+const TICK: Duration = Duration::from_millis(100);
+/// So often a mark is looked for: for a minute in all.
+const LOOKS: u32 = 9;
 /// So many marks are looked after at once; the next ones are believed to stay.
 const MOST: usize = 10_000;
+/// So many are looked for at once.
+const AT_ONCE: usize = 64;
 
 /// Looks after marks that were just written.
 #[derive(Debug)]
-pub(super) struct Repeater {
+pub(super) struct Repeater(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     store: Arc<dyn Store>,
     counter_key: Key,
-    under_way: Arc<AtomicUsize>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// Whether a task looks after them.
+    running: bool,
+    /// Counts the ticks of that task.
+    now: u64,
 }
 
 /// A mark that was written.
+#[derive(Clone, Debug)]
 pub(super) struct Written {
     pub(super) key: Key,
     pub(super) mark: Mark,
     pub(super) ttl: Duration,
 }
 
+/// A mark that is looked after.
+#[derive(Debug)]
+struct Waiting {
+    written: Written,
+    looks: u32,
+    /// At which tick it is looked for next.
+    due: u64,
+}
+
 impl Repeater {
     pub(super) fn new(store: Arc<dyn Store>, counter_key: Key) -> Self {
-        Self { store, counter_key, under_way: Arc::default() }
+        let queue = Mutex::default();
+        Self(Arc::new(Shared { store, counter_key, queue }))
     }
 
-    /// Looks after a mark in a task of its own.
+    /// Looks after a mark.
     pub(super) fn look_after(&self, written: Written) {
-        if self.under_way.fetch_add(1, Ordering::AcqRel) >= MOST {
-            self.under_way.fetch_sub(1, Ordering::AcqRel);
-            return;
-        }
-        let place = UnderWay(self.under_way.clone());
-        let (store, counter_key) = (self.store.clone(), self.counter_key.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            for pause in PAUSES {
-                tokio::time::sleep(pause).await;
-                // While the store is away the next look will do.
-                if let Ok(Standing::NotNeeded) = restore(&*store, &counter_key, &written).await {
-                    return;
-                }
+        let shared = &self.0;
+        let begin = {
+            let mut queue = shared.queue();
+            if queue.waiting.len() >= MOST {
+                return;
             }
-        });
+            let due = queue.now + 1;
+            queue.waiting.push(Waiting { written, looks: 0, due });
+            !std::mem::replace(&mut queue.running, true)
+        };
+        if begin {
+            let mut running = Running { shared: shared.clone(), ended: false };
+            tokio::spawn(async move {
+                running.shared.run().await;
+                running.end();
+            });
+        }
     }
 }
 
-/// A place among those under way; it is given back whatever happens.
-struct UnderWay(Arc<AtomicUsize>);
+/// The one task; if it is given up, the next mark begins another.
+struct Running {
+    shared: Arc<Shared>,
+    ended: bool,
+}
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+impl Running {
+    /// The queue knows already.
+    const fn end(&mut self) {
+        self.ended = true;
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.queue().running = false;
+        }
+    }
+}
+
+impl Shared {
+    async fn run(&self) {
+        let mut turns = self.store.turns();
+        loop {
+            tokio::time::sleep(TICK).await;
+            // The store speaks to another server: whatever was written lately may be missing there.
+            let now = self.store.turns();
+            let all = std::mem::replace(&mut turns, now) != now;
+            let Some(due) = self.take_due(all) else { return };
+            for few in due.chunks(AT_ONCE) {
+                let looks = few.iter().map(|waiting| self.look(&waiting.written));
+                let standings = join_all(looks.collect()).await;
+                for (waiting, standing) in few.iter().zip(standings) {
+                    if standing != Some(Standing::NotNeeded) {
+                        self.put_back(waiting, all);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes those whose time has come; `None` if there is nothing left to look after.
+    fn take_due(&self, all: bool) -> Option<Vec<Waiting>> {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() {
+            queue.running = false;
+            return None;
+        }
+        queue.now += 1;
+        let now = queue.now;
+        let waiting = std::mem::take(&mut queue.waiting);
+        let (due, later) = waiting.into_iter().partition(|waiting| all || waiting.due <= now);
+        queue.waiting = later;
+        Some(due)
+    }
+
+    /// Looks for a mark; `None` while the store is away: the next look will do.
+    async fn look(&self, written: &Written) -> Option<Standing> {
+        restore(&*self.store, &self.counter_key, written).await.ok()
+    }
+
+    fn put_back(&self, waiting: &Waiting, out_of_turn: bool) {
+        // A look out of turn is none of those that are due.
+        let looks = waiting.looks + u32::from(!out_of_turn);
+        if looks < LOOKS {
+            let written = waiting.written.clone();
+            let mut queue = self.queue();
+            let due = queue.now + 2_u64.pow(looks);
+            queue.waiting.push(Waiting { written, looks, due });
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Awaits a few things at once.
+async fn join_all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut done: Vec<Option<T>> = running.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (future, done) in running.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(cx)
+            {
+                *done = Some(value);
+            }
+        }
+        if done.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
 }
 
 /// What becomes of a mark.
@@ -135,7 +244,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::session::revocation::{Revocation, Target};
-    use crate::store::MemoryStore;
+    use crate::store::{MemoryStore, StoreFuture};
 
     const ID: [u8; 16] = [7; 16];
 
@@ -174,6 +283,57 @@ mod tests {
             assert_eq!(revocation.marks(&keys).await.unwrap(), ended, "{lost}");
             let begun = revocation.counter().await.unwrap();
             assert_eq!(begun.n, 1, "{lost}: a login that begins now has seen the sign-out");
+        }
+    }
+
+    /// A store that says when it speaks to another server.
+    #[derive(Debug)]
+    struct Turning(MemoryStore, std::sync::atomic::AtomicU64);
+
+    impl Store for Turning {
+        fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool> {
+            self.0.insert(key, value, ttl)
+        }
+
+        fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+            self.0.load(key)
+        }
+
+        fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
+            self.0.swap(key, old, new, ttl)
+        }
+
+        fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
+            self.0.take(key)
+        }
+
+        fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
+            self.0.remove_if(key, old)
+        }
+
+        fn shared(&self) -> bool {
+            true
+        }
+
+        fn turns(&self) -> u64 {
+            self.1.load(std::sync::atomic::Ordering::Acquire)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_is_looked_for_at_once_when_another_server_has_its_turn() {
+        let store = MemoryStore::shared_between_pods(Arc::new(SystemClock));
+        let turning = Arc::new(Turning(store.clone(), 0.into()));
+        let revocation = Revocation::new(turning.clone(), [1; 32], "auth", Arc::new(SystemClock));
+        revocation.mark(Target::Session(&ID), MARK_TTL).await.unwrap();
+        let key = revocation.key(Target::Session(&ID));
+        // Far into the minute, when looks are long apart.
+        tokio::time::sleep(Duration::from_secs(27)).await;
+        for turn in 1..=20 {
+            undo(&store, &key, None).await;
+            turning.1.store(turn, std::sync::atomic::Ordering::Release);
+            tokio::time::sleep(TICK + TICK).await;
+            assert!(store.load(&key).await.unwrap().is_some(), "{turn}");
         }
     }
 

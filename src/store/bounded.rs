@@ -63,4 +63,8 @@ impl Store for BoundedStore {
     fn shared(&self) -> bool {
         self.store.shared()
     }
+
+    fn turns(&self) -> u64 {
+        self.store.turns()
+    }
 }

@@ -91,6 +91,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Tells whether other processes see what this one writes.
     fn shared(&self) -> bool;
+
+    /// Counts how often this store has begun to speak to another server, which may lack what the
+    /// one before had acknowledged: who wrote something a moment ago looks again whether it is
+    /// there. A store that loses no acknowledged write need not write it: it is 0 then.
+    fn turns(&self) -> u64 {
+        0
+    }
 }
 
 impl<T: Store + ?Sized> Store for Arc<T> {
@@ -120,6 +127,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
 
     fn shared(&self) -> bool {
         (**self).shared()
+    }
+
+    fn turns(&self) -> u64 {
+        (**self).turns()
     }
 }
 

@@ -55,6 +55,8 @@ struct State {
     asking: Option<Asking>,
     /// How often in a row the map was the same, or nobody told it.
     unchanged: u32,
+    /// How often the map was another one; with it go the connections of servers that were let go.
+    turns: u64,
 }
 
 type Asking = watch::Receiver<Option<Result<(), RedisError>>>;
@@ -75,6 +77,12 @@ impl Cluster {
     /// Returns where the cluster is, for people.
     pub(super) fn server(&self) -> &str {
         &self.name
+    }
+
+    /// Counts the maps that were other than the one before, and the connections that were made.
+    pub(super) fn turns(&self) -> u64 {
+        let state = self.lock();
+        state.nodes.values().fold(state.turns, |turns, node| turns + node.pair.link.turns())
     }
 
     /// Returns what is known of a key without asking.
@@ -287,6 +295,9 @@ impl Cluster {
             };
             let unchanged = map.len() == state.map.len() && map.iter().all(same);
             state.unchanged = if unchanged { state.unchanged.saturating_add(1) } else { 0 };
+            // Those of servers that are let go are not to be missed from the sum.
+            state.turns += u64::from(!unchanged);
+            state.turns += gone.iter().map(|node| node.pair.link.turns()).sum::<u64>();
             state.map = Arc::new(map);
             gone
         };

@@ -16,8 +16,11 @@ use crate::clock::{Clock as _, SystemClock};
 
 /// The pause between two beats.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same where sentinels may name another master: what the old one takes until that is noticed is
+/// lost.
+const WATCHED: Duration = Duration::from_millis(250);
 /// The server's settings are looked at with every so manieth beat.
-const LOOK: u32 = 15;
+const LOOK: u32 = 30;
 
 /// Beats until the connection is given up.
 pub(super) async fn run(
@@ -65,8 +68,9 @@ pub(super) async fn run(
             tracing::warn!(server = %shared.address().name(), "another server is master now");
             return shared.give_up(generation, Trouble::Lost);
         }
+        let interval = if master.is_some() { WATCHED } else { INTERVAL };
         drop(shared);
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(interval).await;
     }
 }
 

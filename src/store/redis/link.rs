@@ -40,6 +40,11 @@ impl Link {
         self.shared.address().name()
     }
 
+    /// Counts the connections that were made.
+    pub(super) fn turns(&self) -> u64 {
+        self.shared.made()
+    }
+
     /// Tells whether the server has replicas, as far as is known.
     pub(super) fn is_replicated(&self) -> bool {
         self.shared.is_replicated()

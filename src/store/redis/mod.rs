@@ -259,6 +259,14 @@ impl Store for RedisStore {
     fn shared(&self) -> bool {
         true
     }
+
+    fn turns(&self) -> u64 {
+        match &*self.0 {
+            Way::Cluster(cluster) => cluster.turns(),
+            Way::Given(_) => 0,
+            Way::One(pair) => pair.link.turns(),
+        }
+    }
 }
 
 fn read<T: FromRedisValue>(answer: Result<Value, RedisError>) -> Result<T, StoreError> {

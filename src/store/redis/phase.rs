@@ -32,6 +32,8 @@ pub(super) struct Shared {
     replicated: AtomicBool,
     /// No replica is waited for until then, in monotonic milliseconds.
     behind_until: AtomicU64,
+    /// Counts the connections that were made.
+    made: AtomicU64,
     /// A key whose server must be this one, if sign-outs that were looked for here are to be
     /// believed absent; in a cluster.
     probe: Mutex<Option<Key>>,
@@ -92,6 +94,7 @@ impl Shared {
             state: Mutex::default(),
             replicated,
             behind_until: AtomicU64::new(0),
+            made: AtomicU64::new(0),
             probe: Mutex::default(),
         })
     }
@@ -110,6 +113,10 @@ impl Shared {
 
     pub(super) fn set_replicated(&self, replicated: bool) {
         self.replicated.store(replicated, Ordering::Release);
+    }
+
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Acquire)
     }
 
     pub(super) fn behind_until(&self) -> Duration {
@@ -282,6 +289,7 @@ impl Shared {
         };
         if state.generation == generation {
             state.arrive(&result, self.address.name());
+            self.made.fetch_add(u64::from(result.is_ok()), Ordering::AcqRel);
         }
         result
     }

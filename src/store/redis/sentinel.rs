@@ -7,8 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{Client, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError, Value, cmd};
+use ::redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use ::redis::{
+    Client, ConnectionAddr, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, Value, cmd,
+};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -154,13 +156,22 @@ impl Guard {
                 connecting.await.map_err(gone)??
             }
         };
-        let mut command = cmd("SENTINEL");
-        command.arg("MASTER").arg(service);
-        let answer = command.query_async::<Value>(&mut connection).await;
-        if answer.as_ref().is_err_and(|error| !matches!(error.kind(), ErrorKind::Server(_))) {
+        let ask = |what: &str| {
+            let mut command = cmd("SENTINEL");
+            command.arg(what).arg(service);
+            command
+        };
+        // In the middle of a fail-over the leader has the new epoch and still lists the old address;
+        // the one that it gives to clients is the new one.
+        let mut both = Pipeline::new();
+        both.add_command(ask("GET-MASTER-ADDR-BY-NAME")).add_command(ask("MASTER"));
+        let answers = connection.req_packed_commands(&both, 0, 2).await;
+        if answers.as_ref().is_err_and(|error| !matches!(error.kind(), ErrorKind::Server(_))) {
             *self.connection() = None;
         }
-        read(&answer?).ok_or_else(|| (ErrorKind::Io, "a sentinel names no master").into())
+        let nobody = || RedisError::from((ErrorKind::Io, "a sentinel names no master"));
+        let [place, listed] = <[Value; 2]>::try_from(answers?).map_err(|_| nobody())?;
+        read(&place.extract_error()?, &listed.extract_error()?).ok_or_else(nobody)
     }
 
     fn connection(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
@@ -168,9 +179,10 @@ impl Guard {
     }
 }
 
-/// Reads the answer to `SENTINEL MASTER`: a map in RESP3, a flat list in RESP2.
-fn read(answer: &Value) -> Option<Master> {
-    let field = |name: &str| match answer {
+/// Reads the address that clients are given, and the epoch of `SENTINEL MASTER`: a map in RESP3, a
+/// flat list in RESP2.
+fn read(place: &Value, listed: &Value) -> Option<Master> {
+    let field = |name: &str| match listed {
         Value::Map(entries) => entries
             .iter()
             .find(|(key, _)| text(key) == Some(name))
@@ -181,9 +193,11 @@ fn read(answer: &Value) -> Option<Master> {
             .and_then(|pair| text(&pair[1])),
         _ => None,
     };
+    let Value::Array(place) = place else { return None };
+    let [host, port] = &place[..] else { return None };
     Some(Master {
-        host: field("ip")?.to_owned(),
-        port: field("port")?.parse().ok()?,
+        host: text(host)?.to_owned(),
+        port: text(port)?.parse().ok()?,
         epoch: field("config-epoch")?.parse().ok()?,
     })
 }
