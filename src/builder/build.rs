@@ -1,12 +1,12 @@
 //! From settings to a layer: what is wrong with them, and what is made of them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use super::{BuildError, Builder, Config};
 use crate::admission::Gate;
 use crate::cookies::Cookies;
 use crate::flow::Core;
+use crate::flow::endings::Endings;
 use crate::flow::frontchannel::Allowance;
 use crate::layer::PkceAuthLayer;
 use crate::limit::ClientLimit;
@@ -220,7 +220,7 @@ impl Config {
             prefix: self.prefix,
             claims: self.claims,
             csrf_header: self.csrf_header,
-            endings: AtomicUsize::new(0),
+            endings: Endings::default(),
             unsigned: Allowance::default(),
         };
         (core, gate)

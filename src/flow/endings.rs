@@ -1,38 +1,78 @@
 //! Endings that reach beyond the request that asked for them: tried again while the store is away,
 //! told to the provider, noted for those who look into it later.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Core;
 use crate::clock::UnixTime;
+use crate::seal::sha256_of;
 use crate::session::SessionRef;
 use crate::session::revocation::Target;
 use crate::store::StoreError;
 
-/// Tries to end sessions until it is done or they are over by themselves.
-pub(super) fn keep_trying(core: &Arc<Core>, endings: Vec<Ending>) {
-    let queued = core.endings.fetch_add(endings.len(), Ordering::AcqRel);
-    if queued > MAX_ENDINGS {
-        core.endings.fetch_sub(endings.len(), Ordering::AcqRel);
-        tracing::warn!("too many sign-outs wait for the store; this one ends by its lifetime");
-        return;
+/// Which sign-outs wait for the store, each once however often it was asked for.
+#[derive(Default)]
+pub(crate) struct Endings(Mutex<HashSet<[u8; 32]>>);
+
+impl fmt::Debug for Endings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Endings(..)")
     }
+}
+
+impl Endings {
+    fn waiting(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among those that wait; it is given back whatever happens.
+struct Place {
+    core: Arc<Core>,
+    name: [u8; 32],
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.endings.waiting().remove(&self.name);
+    }
+}
+
+/// Tries to end sessions until it is done or they are over by themselves; `false` if there are too
+/// many to try them all.
+pub(super) fn keep_trying(core: &Arc<Core>, endings: Vec<Ending>) -> bool {
     for ending in endings {
-        let core = core.clone();
+        let name = ending.name();
+        {
+            let mut waiting = core.endings.waiting();
+            if waiting.contains(&name) {
+                continue;
+            }
+            if waiting.len() >= MAX_ENDINGS {
+                tracing::warn!(
+                    "too many sign-outs wait for the store; this one ends by its lifetime"
+                );
+                return false;
+            }
+            waiting.insert(name);
+        }
+        let place = Place { core: core.clone(), name };
         tokio::spawn(async move {
+            let core = &place.core;
             let mut pause = Duration::from_secs(1);
             while core.clock.now() < ending.until() {
                 tokio::time::sleep(pause).await;
-                if ending.carry_out(&core).await.is_ok() {
+                if ending.carry_out(core).await.is_ok() {
                     break;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            core.endings.fetch_sub(1, Ordering::AcqRel);
         });
     }
+    true
 }
 
 /// What somebody who signed out asked for.
@@ -44,6 +84,13 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    fn name(&self) -> [u8; 32] {
+        match self {
+            Self::Person(subject, _) => sha256_of(&[b"person", subject.as_bytes()]),
+            Self::Session(session) => sha256_of(&[b"session", &session.id]),
+        }
+    }
+
     const fn until(&self) -> UnixTime {
         match self {
             Self::Person(_, until) => *until,

@@ -6,7 +6,9 @@
 //! as browsers send it in foreign frames, it ends the sessions of a `sid` that some login recorded,
 //! at a limited rate. Whether there was one does not show.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, HeaderValue, RETRY_AFTER};
@@ -18,6 +20,7 @@ use super::{Core, finish, params};
 use crate::cookies::Own;
 use crate::respond::pages::PageContent;
 use crate::respond::{Answer, Content, framed_policy};
+use crate::seal::sha256_of;
 use crate::session::keeper::{Found, unavailable};
 use crate::session::revocation::Target;
 use crate::store::StoreError;
@@ -75,6 +78,8 @@ async fn end(core: &Arc<Core>, headers: &HeaderMap, sid: &str) -> Answer {
 /// Ends the sessions of a `sid` that some login recorded; `false` if that was asked too often.
 async fn end_recorded(core: &Arc<Core>, sid: &str) -> Result<bool, StoreError> {
     let Some(recorded) = core.keeper.recorded(sid).await? else { return Ok(true) };
+    // Whoever asks for the same while it is being done takes nothing of what others need.
+    let Some(_ours) = core.unsigned.begin(sid) else { return Ok(true) };
     if !core.unsigned.take(core.clock.monotonic()) {
         tracing::warn!(target: AUDIT, "too many front-channel logouts; one was refused");
         return Ok(false);
@@ -112,30 +117,61 @@ fn page(core: &Core, status: StatusCode) -> Answer {
 }
 
 /// How often a logout without a signature is believed: a hundred at once, ten a second.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Allowance(Mutex<Used>);
 
-#[derive(Debug, Default)]
-struct Used {
-    /// What is not given back yet, in thousandths.
-    thousandths: u64,
-    since: Duration,
+impl fmt::Debug for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Allowance(..)")
+    }
 }
 
-const AT_ONCE: u64 = 100;
-const PER_SECOND: u64 = 10;
+/// A `sid` whose sessions are being ended.
+struct Ours<'a> {
+    allowance: &'a Allowance,
+    sid: [u8; 32],
+}
+
+impl Drop for Ours<'_> {
+    fn drop(&mut self) {
+        self.allowance.used().under_way.remove(&self.sid);
+    }
+}
+
+#[derive(Default)]
+struct Used {
+    /// What is not given back yet, as the time that takes.
+    owed: Duration,
+    since: Duration,
+    under_way: HashSet<[u8; 32]>,
+}
+
+const AT_ONCE: u32 = 100;
+/// So long it takes until one more is believed.
+const EACH: Duration = Duration::from_millis(100);
 
 impl Allowance {
+    /// Begins to end the sessions of a `sid`; `None` while somebody else does so.
+    fn begin(&self, sid: &str) -> Option<Ours<'_>> {
+        let sid = sha256_of(&[b"sid", sid.as_bytes()]);
+        let begun = self.used().under_way.insert(sid);
+        // Made only if it is ours: dropped, it ends what another one has begun.
+        begun.then(|| Ours { allowance: self, sid })
+    }
+
     fn take(&self, now: Duration) -> bool {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = u64::try_from(now.saturating_sub(used.since).as_millis()).unwrap_or(u64::MAX);
-        used.thousandths = used.thousandths.saturating_sub(passed.saturating_mul(PER_SECOND));
+        let mut used = self.used();
+        used.owed = used.owed.saturating_sub(now.saturating_sub(used.since));
         used.since = now;
-        let allowed = used.thousandths + 1_000 <= AT_ONCE * 1_000;
+        let allowed = used.owed + EACH <= EACH * AT_ONCE;
         if allowed {
-            used.thousandths += 1_000;
+            used.owed += EACH;
         }
         allowed
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,5 +189,23 @@ mod tests {
         assert_eq!(taken(5_050, 200), 0);
         assert_eq!(taken(6_050, 200), 10);
         assert_eq!(taken(3_600_000, 200), 100);
+    }
+
+    #[test]
+    fn an_allowance_that_is_asked_often_is_refilled_all_the_same() {
+        let allowance = Allowance::default();
+        // Ten seconds, asked every half a millisecond: a hundred at once and ten a second.
+        let asked = (0..20_000).map(|step| Duration::from_micros(5_000_000 + step * 500));
+        assert_eq!(asked.filter(|at| allowance.take(*at)).count(), 200 - 1);
+    }
+
+    #[test]
+    fn a_sid_is_ended_by_one_at_a_time() {
+        let allowance = Allowance::default();
+        let ours = allowance.begin("one");
+        assert!(ours.is_some() && allowance.begin("one").is_none());
+        assert!(allowance.begin("two").is_some());
+        drop(ours);
+        assert!(allowance.begin("one").is_some());
     }
 }

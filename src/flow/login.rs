@@ -45,7 +45,7 @@ pub(crate) async fn login(core: &Arc<Core>, parts: &Parts) -> Answer {
     };
     let target = ticket.return_to.as_ref();
     let switch = param("switch") == Some("1");
-    let (live, dead) = match core.keeper.find(&parts.headers, true).await {
+    let (live, dead) = match core.keeper.find_now(&parts.headers, true).await {
         Found::Live(live) => (Some(live), false),
         Found::Dead => (None, true),
         Found::Absent => (None, false),

@@ -89,7 +89,8 @@ async fn form_action(core: &Arc<Core>) -> String {
 
 async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
     let kind = access::kind(&parts.method, &parts.headers);
-    let found = core.keeper.find(&parts.headers, false).await;
+    // As it is now: of its tokens the newest is to be revoked.
+    let found = core.keeper.find_now(&parts.headers, false).await;
     // Any cookie of ours is reason to ask: pending logins would be swept too.
     if core.cookies.read(&parts.headers).next().is_some() {
         let (origin, custom) = (core.public_url.origin(), core.csrf_header.as_ref());
@@ -115,16 +116,16 @@ async fn sign_out(core: &Arc<Core>, parts: &Parts) -> Answer {
             Err((error, left)) => {
                 let error = unavailable(&error);
                 error.log();
-                keep_trying(core, left);
-                here_only(core, &error, true)
+                let queued = keep_trying(core, left);
+                here_only(core, &error, queued)
             }
         },
         Found::Unknown(error) => {
             error.log();
             let claimed = core.keeper.claimed(&parts.headers);
-            keep_trying(core, claimed.into_iter().map(Ending::Session).collect());
+            let queued = keep_trying(core, claimed.into_iter().map(Ending::Session).collect());
             // Whose session it is nobody can tell just now.
-            here_only(core, &error, !everywhere)
+            here_only(core, &error, queued && !everywhere)
         }
         Found::Absent | Found::Dead => to_signed_out(core),
     };

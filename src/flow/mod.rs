@@ -8,7 +8,7 @@ pub(crate) mod admin;
 pub(crate) mod backchannel;
 pub(crate) mod callback;
 pub(crate) mod deny;
-mod endings;
+pub(crate) mod endings;
 pub(crate) mod frontchannel;
 pub(crate) mod login;
 pub(crate) mod logout;
@@ -18,7 +18,6 @@ pub(crate) mod status;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use http::HeaderMap;
 use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
@@ -59,7 +58,7 @@ pub(crate) struct Core {
     /// The header that shows same-origin intent where a client sends no `Origin`.
     pub(crate) csrf_header: Option<HeaderName>,
     /// Sign-outs that wait for the store.
-    pub(crate) endings: AtomicUsize,
+    pub(crate) endings: endings::Endings,
     /// How often a logout without a signature may still be believed.
     pub(crate) unsigned: frontchannel::Allowance,
 }

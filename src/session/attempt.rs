@@ -222,7 +222,7 @@ impl<'a> Attempt<'a> {
             Ok(None) => return Event::Read(View::Gone),
             Err(_) => return Event::StoreFailed,
         };
-        match self.refresher.keeper.is_unmarked(&opened, Patience::Some).await {
+        match self.refresher.keeper.is_unmarked(&opened, Patience::Thorough).await {
             Ok(true) => {}
             Ok(false) => return Event::Read(View::Gone),
             Err(_) => return Event::StoreFailed,

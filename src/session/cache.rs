@@ -1,6 +1,7 @@
 //! The opened sessions of this process: a bounded cache that holds claims, never verdicts.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,7 +17,6 @@ use crate::secret::SecretBytes;
 use crate::store::{Key, TailHashes};
 
 /// A session that was opened once; whether it is live is judged each time.
-#[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) record: Record,
     pub(crate) facts: Facts,
@@ -29,6 +29,12 @@ pub(crate) struct Opened {
     /// milliseconds of the last look at a shared store.
     pub(crate) seen_epoch: AtomicU64,
     pub(crate) seen_at: AtomicU64,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opened(..)")
+    }
 }
 
 impl Opened {
@@ -52,14 +58,13 @@ pub(crate) struct StoredAt {
 
 /// A cache of two generations: when the young one is full it becomes the old one, and what nobody
 /// asked for since is forgotten. Forgetting costs a decryption, never a session.
-#[derive(Debug)]
 pub(crate) struct Cache {
     hasher: TailHashes,
     shards: Box<[Mutex<Generations>]>,
     per_shard: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Generations {
     young: Slots,
     old: Slots,
@@ -88,6 +93,13 @@ impl Hasher for AsItIs {
 type Slot = (Box<[u8]>, Arc<Opened>);
 
 const SHARDS: usize = 16;
+
+/// It holds cookies.
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cache(..)")
+    }
+}
 
 impl Cache {
     pub(crate) fn new(capacity: usize) -> Self {

@@ -69,6 +69,7 @@ impl Keeper {
         .await;
         let marks = marks.map_err(|error| unavailable(&error))?;
         if !marks.predate(login.begun) {
+            self.revocation.adopt(&keys).await;
             return Err(AuthError::new(ErrorKind::SignedOutMeanwhile, "marked"));
         }
         if !marks.are_none() {

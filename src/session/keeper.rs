@@ -23,7 +23,7 @@ use crate::identity::Identity;
 use crate::rules::Rules;
 use crate::seal::{Purpose, Sealer};
 use crate::secret::{SecretBytes, base64url};
-use crate::store::{Key, Store, StoreError, StoreFuture, join};
+use crate::store::{Key, Store, StoreError, join};
 
 /// What a request says of a session.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(crate) enum Patience {
     None,
     /// Yes.
     Some,
+    /// Yes, and copies of what the store holds will not do.
+    Thorough,
 }
 
 /// A live session.
@@ -141,6 +143,11 @@ impl Keeper {
         self.look(headers, touch, Patience::Some).await
     }
 
+    /// Finds the session of a request as it is in the store now, whatever copies say.
+    pub(crate) async fn find_now(&self, headers: &HeaderMap, touch: bool) -> Found {
+        self.look(headers, touch, Patience::Thorough).await
+    }
+
     /// Finds the session of a request, if that needs no waiting or waiting is allowed.
     pub(crate) async fn look(&self, headers: &HeaderMap, touch: bool, patience: Patience) -> Found {
         let (candidates, seen) = Presented::read(&self.cookies, headers);
@@ -200,7 +207,7 @@ impl Keeper {
                 (Some(at), Some(store)) => {
                     // Both at once: the marks of a session are under the same keys whatever has
                     // become of its record.
-                    let value = ready(store.load_cached(&at.key), patience);
+                    let value = load(&**store, &at.key, patience);
                     let (value, unmarked) = join(value, self.is_unmarked(&opened, patience)).await;
                     let Some(value) = value? else {
                         self.cache.forget(presented);
@@ -226,7 +233,7 @@ impl Keeper {
                     return Ok(None);
                 };
                 let at = self.session_key(&id);
-                match ready(store.load_cached(&at), patience).await? {
+                match load(&**store, &at, patience).await? {
                     None => None,
                     Some(value) => self.open_stored(at, seal, value, now),
                 }
@@ -320,7 +327,22 @@ impl Keeper {
             return Ok(true);
         }
         let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
-        match self.revocation.marks_cached(&opened.marks, patience).await {
+        let marks = match patience {
+            Patience::Thorough => self.revocation.marks(&opened.marks).await,
+            _ => match self.revocation.marks_cached(&opened.marks, patience).await {
+                // Nobody is signed out by a copy.
+                Ok(marks)
+                    if marks.baseline != opened.record.baseline && self.revocation.shared() =>
+                {
+                    if patience == Patience::None {
+                        return std::future::pending().await;
+                    }
+                    self.revocation.marks(&opened.marks).await
+                }
+                marks => marks,
+            },
+        };
+        match marks {
             Ok(marks) => {
                 let same = marks.baseline == opened.record.baseline;
                 if !same {
@@ -462,13 +484,31 @@ impl Live {
     }
 }
 
-/// Awaits an answer, for ever if it is not there and nobody may wait for it: what has to be sent
-/// for it is sent when it is polled.
-pub(super) async fn ready<T>(answer: StoreFuture<T>, patience: Patience) -> Result<T, StoreError> {
-    if patience == Patience::None && !answer.is_ready() {
-        return std::future::pending().await;
+/// Loads a value; for ever, if it is not there and nobody may wait for it: what has to be sent for it
+/// is sent when it is polled. A copy that says that something is gone is not believed: nobody is
+/// signed out by it.
+async fn load(
+    store: &dyn Store,
+    key: &Key,
+    patience: Patience,
+) -> Result<Option<Bytes>, StoreError> {
+    if patience == Patience::Thorough {
+        return store.load(key).await;
     }
-    answer.await
+    let answer = store.load_cached(key);
+    if !answer.is_ready() {
+        return match patience {
+            Patience::None => std::future::pending().await,
+            _ => answer.await,
+        };
+    }
+    match answer.await? {
+        None if store.shared() => match patience {
+            Patience::None => std::future::pending().await,
+            _ => store.load(key).await,
+        },
+        value => Ok(value),
+    }
 }
 
 /// The refusal for a store that did not do what it was asked.

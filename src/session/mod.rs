@@ -73,7 +73,7 @@ pub(crate) struct Lifetimes {
 
 /// A session as it is sealed. The order of fields is the format: new ones come last, see
 /// [`evolve`](crate::evolve).
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Record {
     pub(crate) id: [u8; 16],
     pub(crate) issuer: String,
@@ -123,6 +123,13 @@ pub(crate) struct Refresh {
     pub(crate) exchanging: Option<[u8; 16]>,
     /// When the access token runs out.
     pub(crate) expires: UnixTime,
+}
+
+impl std::fmt::Debug for Record {
+    /// It says nothing of whose session it is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Record(..)")
+    }
 }
 
 impl std::fmt::Debug for Tokens {

@@ -1,6 +1,7 @@
 //! Who refreshes a session: one attempt a process, shared by all requests that wait for it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,6 @@ use crate::oidc::provider::Provider;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Refreshes stored sessions.
-#[derive(Debug)]
 pub(crate) struct Refresher {
     pub(super) keeper: Arc<Keeper>,
     pub(super) provider: Arc<Provider>,
@@ -34,6 +34,12 @@ pub(crate) struct Refresher {
     /// After a failure the provider is left alone until then, in monotonic milliseconds, whatever
     /// session asks.
     pub(super) rest_until: AtomicU64,
+}
+
+impl fmt::Debug for Refresher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refresher(..)")
+    }
 }
 
 impl Refresher {
@@ -67,7 +73,8 @@ impl Refresher {
     ) -> Found {
         // Without a refresh token no clock is asked.
         let is_due = live.refresh().is_some_and(|refresh| self.clock.now() >= refresh.due);
-        if is_due && live.opened.stored.is_some() && patience == Patience::None {
+        let may_end = self.failure == RefreshFailure::SignIn && self.has_run_out(&live);
+        if (is_due || may_end) && live.opened.stored.is_some() && patience == Patience::None {
             return std::future::pending().await;
         }
         if !is_due || live.opened.stored.is_none() {

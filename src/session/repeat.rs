@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::revocation::{Counter, MARK_TTL, Mark, decode, encode};
+use super::revocation::{COUNTER_TTL, Counter, Mark, decode, encode};
+use crate::secret::random;
 use crate::store::{Key, Store, StoreError};
 
 /// The first pause before a look; each one more is twice as long. As often it is asked whether the
@@ -49,6 +50,8 @@ struct Queue {
 pub(super) struct Written {
     pub(super) key: Key,
     pub(super) mark: Mark,
+    /// The generation that had its place before.
+    pub(super) replaced: Option<[u8; 16]>,
     pub(super) ttl: Duration,
 }
 
@@ -199,7 +202,7 @@ async fn restore(
     counter_key: &Key,
     written: &Written,
 ) -> Result<Standing, StoreError> {
-    let Written { key, mark, ttl } = written;
+    let Written { key, mark, replaced, ttl } = written;
     let Some(old) = store.load(counter_key).await? else { return Ok(Standing::NotNeeded) };
     let counter: Counter = decode(&old)?;
     if counter.incarnation != mark.incarnation {
@@ -207,7 +210,7 @@ async fn restore(
     }
     if counter.n < mark.n {
         let raised = Counter { n: mark.n, ..counter };
-        if !store.swap(counter_key, &old, encode(&raised), MARK_TTL).await? {
+        if !store.swap(counter_key, &old, encode(&raised), COUNTER_TTL).await? {
             // Somebody else changes it just now; the next look sees what came of it.
             return Ok(Standing::Kept);
         }
@@ -219,11 +222,16 @@ async fn restore(
             if other == *mark {
                 return Ok(Standing::Kept);
             }
-            if other.n >= mark.n {
+            let same = other.incarnation == mark.incarnation;
+            if same && other.n >= mark.n {
                 return Ok(Standing::NotNeeded);
             }
-            let restored = store.swap(key, &value, encode(mark), *ttl);
-            if restored.await? {
+            // A sign-out that came after the loss bears a smaller number: it must not be undone by
+            // the generation that sessions since had in their baseline.
+            let known = Some(other.generation) == *replaced;
+            let generation = if known { mark.generation } else { random() };
+            let restored = Mark { generation, ..*mark };
+            if store.swap(key, &value, encode(&restored), *ttl).await? {
                 tracing::warn!("the store lost a sign-out; it is written again");
             }
             Ok(Standing::Kept)
@@ -243,7 +251,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::session::revocation::{Revocation, Target};
+    use crate::session::revocation::{MARK_TTL, Revocation, Target};
     use crate::store::{MemoryStore, StoreFuture};
 
     const ID: [u8; 16] = [7; 16];
@@ -354,5 +362,37 @@ mod tests {
         undo(&store, revocation.counter_key(), None).await;
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(store.load(&key).await.unwrap(), None, "an emptied store is another one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_mark_does_not_undo_a_sign_out_that_came_after_it() {
+        let store = MemoryStore::shared_between_pods(Arc::new(SystemClock));
+        let pod =
+            || Revocation::new(Arc::new(store.clone()), [1; 32], "auth", Arc::new(SystemClock));
+        let (one, two) = (pod(), pod());
+        let keys = one.keys(&ID, "https://op", "alice", None);
+        let alice = Target::Subject { issuer: "https://op", subject: "alice" };
+        let bob = Target::Subject { issuer: "https://op", subject: "bob" };
+        one.counter().await.unwrap();
+        let before = store.load(one.counter_key()).await.unwrap();
+        // Two bumps that no replica has seen; the second is alice's "everywhere".
+        two.mark(bob, MARK_TTL).await.unwrap();
+        one.mark(alice, MARK_TTL).await.unwrap();
+        // She signs in again: this is her session's baseline.
+        let begun = one.counter().await.unwrap();
+        let marks = one.marks(&keys).await.unwrap();
+        assert!(marks.predate(Some(begun)));
+        // The fail-over loses counter and marks.
+        undo(&store, &one.key(alice), None).await;
+        undo(&store, &one.key(bob), None).await;
+        undo(&store, one.counter_key(), before).await;
+        // She signs out everywhere once more, by another pod, before the first one looks.
+        two.mark(alice, MARK_TTL).await.unwrap();
+        assert_ne!(one.marks(&keys).await.unwrap().baseline, marks.baseline, "she is signed out");
+        for seconds in 0..120 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = one.marks(&keys).await.unwrap();
+            assert_ne!(now.baseline, marks.baseline, "signed in again after {seconds} s");
+        }
     }
 }

@@ -19,8 +19,9 @@
 #[cfg(test)]
 mod model;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,7 +73,7 @@ pub(crate) struct Counter {
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub(super) struct Mark {
-    generation: [u8; 16],
+    pub(super) generation: [u8; 16],
     pub(super) incarnation: [u8; 16],
     pub(super) n: u64,
 }
@@ -92,6 +93,11 @@ pub(crate) const MARK_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 const KEPT_LONGER: Duration = Duration::from_secs(3600);
 /// The counter is written anew when it is older than this.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
+/// The counter outlives every mark: a mark without it would be one of another store.
+pub(super) const COUNTER_TTL: Duration =
+    Duration::from_secs(MARK_TTL.as_secs() + KEPT_LONGER.as_secs() + RENEW.as_secs() + 3600);
+/// So many marks are known to have been written anew a moment ago.
+const MAX_KEPT: usize = 10_000;
 /// Attempts at a compare-and-swap before the store counts as out of order.
 const ATTEMPTS: usize = 16;
 
@@ -110,6 +116,8 @@ pub(crate) struct Revocation {
     bumps: AtomicU64,
     bumping: tokio::sync::Mutex<Option<(u64, Result<Counter, StoreErrorKind>)>>,
     repeater: Repeater,
+    /// Which marks this process has written anew, and when.
+    kept: Mutex<HashMap<Key, UnixTime>>,
     /// Counts the marks this process has written. Where the store is this process's own, an
     /// unchanged epoch means unchanged marks.
     epoch: AtomicU64,
@@ -125,6 +133,7 @@ impl Revocation {
         let counter_key = Key::of_hash(prefix, MARKS, &sha256_of(&[b"logout-seq", &instance]));
         Self {
             repeater: Repeater::new(store.clone(), counter_key.clone()),
+            kept: Mutex::default(),
             store,
             instance,
             prefix: prefix.into(),
@@ -175,7 +184,7 @@ impl Revocation {
         for _ in 0..ATTEMPTS {
             let Some(old) = self.store.load(key).await? else {
                 let fresh = Counter { incarnation: random(), n: 0, renewed: self.clock.now() };
-                if self.store.insert(key, encode(&fresh), MARK_TTL).await? {
+                if self.store.insert(key, encode(&fresh), COUNTER_TTL).await? {
                     return Ok(fresh);
                 }
                 continue;
@@ -193,7 +202,7 @@ impl Revocation {
         let now = self.clock.now();
         if now.since(counter.renewed) >= RENEW {
             let renewed = Counter { renewed: now, ..counter };
-            let _ = self.store.swap(key, old, encode(&renewed), MARK_TTL).await;
+            let _ = self.store.swap(key, old, encode(&renewed), COUNTER_TTL).await;
         }
     }
 
@@ -251,11 +260,49 @@ impl Revocation {
         let load = |key: &Option<Key>| key.as_ref().map(|key| self.store.load(key));
         let Ok(marks) = all(keys.0.each_ref().map(load)).await else { return };
         for (key, mark) in keys.0.iter().zip(marks) {
-            if let (Some(key), Some(Some(mark))) = (key, mark) {
+            if let (Some(key), Some(Some(mark))) = (key, mark)
+                && self.is_kept_no_more(key)
+            {
                 // Another mark in its place has a life of its own.
                 let _ = self.store.swap(key, &mark, mark.clone(), MARK_TTL + KEPT_LONGER).await;
             }
         }
+    }
+
+    /// Tells whether a mark is to be written anew: once in half an hour will do.
+    fn is_kept_no_more(&self, key: &Key) -> bool {
+        let now = self.clock.now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.get(key).is_some_and(|at| now.since(*at) < KEPT_LONGER / 2) {
+            return false;
+        }
+        if kept.len() >= MAX_KEPT {
+            kept.clear();
+        }
+        kept.insert(key.clone(), now);
+        true
+    }
+
+    /// Makes marks of another incarnation ones of this: the counter was lost and they were not, and
+    /// as they stand they would keep whom they once ended from signing in.
+    pub(super) async fn adopt(&self, keys: &MarkKeys) {
+        if let Err(error) = self.try_adopt(keys).await {
+            tracing::debug!(%error, "marks of another incarnation stay");
+        }
+    }
+
+    async fn try_adopt(&self, keys: &MarkKeys) -> Result<(), StoreError> {
+        let incarnation = self.counter().await?.incarnation;
+        for key in keys.0.iter().flatten() {
+            let Some(old) = self.store.load(key).await? else { continue };
+            if decode::<Mark>(&old)?.incarnation == incarnation {
+                continue;
+            }
+            let Counter { incarnation, n, .. } = self.bump().await?;
+            let mark = Mark { generation: random(), incarnation, n };
+            self.store.swap(key, &old, encode(&mark), MARK_TTL + KEPT_LONGER).await?;
+        }
+        Ok(())
     }
 
     /// Writes a mark: first the counter is raised, then the mark bears its number, so that a login
@@ -278,7 +325,8 @@ impl Revocation {
     async fn write(&self, key: &Key, mark: Mark, ttl: Duration) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             let old = self.store.load(key).await?;
-            let mark = mark.over(old.as_ref().and_then(|old| decode(old).ok()));
+            let before: Option<Mark> = old.as_ref().and_then(|old| decode(old).ok());
+            let mark = mark.over(before);
             let written = match &old {
                 None => self.store.insert(key, encode(&mark), ttl).await?,
                 Some(old) => self.store.swap(key, old, encode(&mark), ttl).await?,
@@ -286,7 +334,8 @@ impl Revocation {
             if written {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
                 if self.shared() {
-                    self.repeater.look_after(Written { key: key.clone(), mark, ttl });
+                    let replaced = before.map(|before| before.generation);
+                    self.repeater.look_after(Written { key: key.clone(), mark, replaced, ttl });
                 }
                 return Ok(());
             }
@@ -316,13 +365,14 @@ impl Revocation {
             if attempt > 0 {
                 // Other pods raise it too; whoever waits a random moment meets fewer of them.
                 let [jitter] = random::<1>();
-                tokio::time::sleep(Duration::from_millis(1 + u64::from(jitter) / 16)).await;
+                let most = u64::try_from(attempt).unwrap_or(1) * u64::from(jitter);
+                tokio::time::sleep(Duration::from_millis(1 + most / 16)).await;
             }
             self.counter().await?;
             let Some(old) = self.store.load(key).await? else { continue };
             let counter: Counter = decode(&old)?;
             let next = Counter { n: counter.n + 1, renewed: self.clock.now(), ..counter };
-            if self.store.swap(key, &old, encode(&next), MARK_TTL).await? {
+            if self.store.swap(key, &old, encode(&next), COUNTER_TTL).await? {
                 return Ok(next);
             }
         }

@@ -4,6 +4,7 @@
 //! session about once a second. A sign-out on this pod is told at once, whatever the store says.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,10 +23,9 @@ use crate::store::StoreError;
 
 /// The sessions of this process that have open connections, by id. Each watch belongs to its task:
 /// were that to fail, those who wait would be told that the session is over.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Watches(Mutex<HashMap<[u8; 16], Weak<Watch>>>);
 
-#[derive(Debug)]
 struct Watch {
     /// When its person was last there, as far as this process knows: seconds.
     last_seen: AtomicU64,
@@ -34,6 +34,12 @@ struct Watch {
     /// Asks for a look at once.
     look: Notify,
     standing: watch::Sender<Standing>,
+}
+
+impl fmt::Debug for Watches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watches(..)")
+    }
 }
 
 impl Watches {
