@@ -8,7 +8,6 @@ mod support;
 mod tokens;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -16,7 +15,7 @@ use axum::http::{Method, StatusCode};
 use pods::{Kept, Spy, assert_signed_out, at, seconds};
 use serde_json::{Value, json};
 use support::{App, Reply, World, send};
-use tokens::{BACKCHANNEL, FORM, form, log_out, post, request, sid, sign_in, token};
+use tokens::{BACKCHANNEL, FORM, form, log_out, post, request, sign_in, token};
 use tower_pkce_auth::testing::provider::{
     Endpoint, IdTokenDraft, Signer, SigningAlg, SigningKey, TestProvider,
 };
@@ -664,5 +663,4 @@ async fn j22_it_is_mounted_with_a_shared_store_only_and_needs_no_cookie() {
     assert!(reply.set_cookies().is_empty(), "J22");
     assert_eq!(alice.who().await, None);
     assert_eq!(bob.who().await.as_deref(), Some("bob"));
-    let _ = (sid, Duration::ZERO);
 }

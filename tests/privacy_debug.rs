@@ -65,7 +65,10 @@ async fn p02_debug_output_shows_no_secret() {
         assert!(!text.contains(&shown), "P02: the {name} is shown");
     }
     let value = browser.jar.ending("-s").unwrap();
-    assert!(!format!("{layer:?}{store:?}{waiting}").contains(value), "P02: a session");
+    let printed = format!("{layer:?}{store:?}{waiting}");
+    assert!(!printed.contains(value), "P02: a session");
+    let bytes = format!("{:?}", &value.as_bytes()[..16]);
+    assert!(!printed.contains(bytes.trim_matches(['[', ']'])), "P02: a session, byte by byte");
     assert!(text.len() > 500, "there is something to look at");
 }
 

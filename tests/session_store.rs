@@ -281,7 +281,7 @@ async fn h36_p13_p15_records_expire_and_keys_hold_no_secret() {
             let most = match purpose {
                 "session" => minutes(90),
                 "pending" | "spent" => minutes(10) + seconds(120),
-                "{marks}" => minutes(30 * 24 * 60),
+                "{marks}" => minutes(32 * 24 * 60),
                 "person" => minutes(90) + minutes(5),
                 other => panic!("what is {other}?"),
             };
