@@ -343,3 +343,21 @@ async fn a_cookie_that_another_pod_has_prolonged_goes_on_within_the_grace() {
     world.clock.advance(seconds(31));
     assert_eq!(there.get("/who").await.status, StatusCode::SERVICE_UNAVAILABLE, "and not longer");
 }
+
+/// Whoever is busy has been seen a moment ago, however often that is.
+#[tokio::test]
+async fn h22_the_grace_begins_with_the_last_of_many_requests() {
+    let world = World::new().await;
+    let (app, store) = Kept::SealedShared.pod(&world, |builder| builder);
+    let mut browser = world.browser(&app, "alice");
+    assert_eq!(browser.sign_in("/").await.body, "alice");
+    for _ in 0..400 {
+        world.clock.advance(std::time::Duration::from_millis(300));
+        assert_eq!(browser.who().await.as_deref(), Some("alice"));
+    }
+    store.fail(StoreErrorKind::Unavailable);
+    world.clock.advance(seconds(58));
+    assert_eq!(browser.who().await.as_deref(), Some("alice"), "within the grace");
+    world.clock.advance(seconds(3));
+    assert_eq!(browser.get("/who").await.status, StatusCode::SERVICE_UNAVAILABLE, "beyond");
+}

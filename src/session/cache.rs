@@ -26,7 +26,7 @@ pub(crate) struct Opened {
     /// Where the record lies and what it looked like, for a stored session.
     pub(crate) stored: Option<StoredAt>,
     /// When its marks were last seen: the epoch of this process's marks, and the monotonic
-    /// milliseconds of the last look at a shared store.
+    /// milliseconds when a look at a shared store was noted last.
     pub(crate) seen_epoch: AtomicU64,
     pub(crate) seen_at: AtomicU64,
 }

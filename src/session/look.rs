@@ -168,10 +168,11 @@ impl Keeper {
                     self.seen.forget(&opened.record.id);
                 } else {
                     opened.seen_epoch.store(epoch, Ordering::Release);
-                    let before = opened.seen_at.swap(now.max(1), Ordering::AcqRel);
                     // Another cookie of this session may come next, from another pod.
-                    if opened.stored.is_none() && now.saturating_sub(before) >= NOTED_EVERY {
-                        self.seen.note(&opened.record.id, now.max(1));
+                    let noted = opened.seen_at.load(Ordering::Acquire);
+                    if opened.stored.is_none() && now.saturating_sub(noted) >= NOTED_EVERY {
+                        opened.seen_at.store(now, Ordering::Release);
+                        self.seen.note(&opened.record.id, now);
                     }
                 }
                 Ok(same)
