@@ -170,8 +170,10 @@ impl Keeper {
                     opened.seen_epoch.store(epoch, Ordering::Release);
                     // Another cookie of this session may come next, from another pod.
                     let noted = opened.seen_at.load(Ordering::Acquire);
-                    if opened.stored.is_none() && now.saturating_sub(noted) >= NOTED_EVERY {
-                        opened.seen_at.store(now, Ordering::Release);
+                    // Zero is never: the clock may have begun a moment ago.
+                    let due = noted == 0 || now.saturating_sub(noted) >= NOTED_EVERY;
+                    if opened.stored.is_none() && due {
+                        opened.seen_at.store(now.max(1), Ordering::Release);
                         self.seen.note(&opened.record.id, now);
                     }
                 }
