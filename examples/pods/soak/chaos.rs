@@ -57,7 +57,7 @@ pub async fn of_redis(topology: Topology, watch: &Watch) -> Result<Vec<String>, 
         if fails_over {
             watch.fail_over_begins();
         }
-        let (topology, chance, hangs) = (topology.clone(), below(1_000), between(200, 2_500));
+        let (topology, chance, hangs) = (topology.clone(), below(1_000), between(200, 4_000));
         let named = tokio::task::spawn_blocking(move || {
             let mut topology = topology.lock().unwrap_or_else(PoisonError::into_inner);
             make(trouble, &mut topology, chance as usize, hangs)
@@ -105,7 +105,7 @@ fn make(
                 Shape::Cluster | Shape::Sentinel if is_master => {
                     topology.wait_until_replaced(number)?;
                 }
-                _ => std::thread::sleep(hangs / 4),
+                _ => std::thread::sleep(hangs / 6),
             }
             topology.start_again(number)?;
         }

@@ -126,4 +126,4 @@ pub(super) fn is_healthy(nodes: &[Node]) -> bool {
 }
 
 /// After so many milliseconds without a word a server is thought to be gone.
-const TIMEOUT: u32 = 1_000;
+const TIMEOUT: u32 = 2_000;

@@ -220,10 +220,14 @@ impl Topology {
     fn wait_for(&self, what: &str, fits: impl Fn(&Self) -> bool) -> io::Result<()> {
         let shape = self.shape.name();
         node::wait_for(|| fits(self)).map_err(|_| {
-            let logs: Vec<_> =
-                self.nodes.iter().chain(&self.sentinels).map(Node::last_words).collect();
-            io::Error::other(format!("{shape}: {what} never comes\n{}", logs.join("\n")))
+            io::Error::other(format!("{shape}: {what} never comes\n{}", self.last_words()))
         })
+    }
+
+    /// The ends of all logs, for whoever has to find out what happened.
+    pub fn last_words(&self) -> String {
+        let logs: Vec<_> = self.nodes.iter().chain(&self.sentinels).map(Node::last_words).collect();
+        logs.join("\n")
     }
 }
 

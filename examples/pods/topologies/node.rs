@@ -132,7 +132,7 @@ impl Node {
     /// The end of its log, for an error message.
     pub(super) fn last_words(&self) -> String {
         let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log[log.len().saturating_sub(600)..]).into_owned();
+        let log = String::from_utf8_lossy(&log[log.len().saturating_sub(LAST)..]).into_owned();
         format!("--- {}:\n{log}", self.folder.display())
     }
 }
@@ -203,5 +203,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 const CONFIGURATION: &str = "redis.conf";
 const LOG: &str = "log";
+/// So many bytes of a log are shown.
+const LAST: usize = 4000;
 /// Who looks after the servers.
 const OPERATOR: &str = "operator";

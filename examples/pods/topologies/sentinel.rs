@@ -9,6 +9,8 @@ use super::resp::Reply;
 /// What the sentinels call the master.
 pub(super) const MASTER: &str = "pods";
 
+/// Milliseconds. A machine that is busy may let a server that is well wait for a second.
+const DOWN_AFTER: u32 = 2_000;
 const SENTINELS: usize = 3;
 const QUORUM: usize = 2;
 
@@ -22,7 +24,7 @@ pub(super) fn start(folder: &Path) -> io::Result<(Vec<Node>, Vec<Node>)> {
         .map_err(|_| io::Error::other("the replica does not follow"))?;
     let settings = format!(
         "sentinel monitor {MASTER} 127.0.0.1 {} {QUORUM}\n\
-         sentinel down-after-milliseconds {MASTER} 800\n\
+         sentinel down-after-milliseconds {MASTER} {DOWN_AFTER}\n\
          sentinel failover-timeout {MASTER} 3000\n\
          sentinel parallel-syncs {MASTER} 1\n",
         nodes[0].port,
