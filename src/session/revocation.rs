@@ -33,7 +33,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::seal::sha256_of;
 use crate::secret::random;
 use crate::session::keeper::Patience;
-use crate::store::{Key, Store, StoreError, StoreErrorKind, StoreFuture, all};
+use crate::store::{Key, MARKS, Store, StoreError, StoreErrorKind, StoreFuture, all};
 
 /// Whom a mark ends.
 #[derive(Clone, Copy, Debug)]
@@ -411,9 +411,6 @@ fn digest(generations: [Option<[u8; 16]>; 5]) -> [u8; 16] {
     let hash = sha256_of(&parts.each_ref().map(|part| &part[..]));
     hash[..16].try_into().expect("a hash is longer")
 }
-
-/// The purpose of all keys here, and their hash tag.
-const MARKS: &str = "{marks}";
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_allocvec(value).expect("plain fields are encodable").into()

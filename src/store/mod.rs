@@ -185,10 +185,16 @@ impl Key {
         Self(format!("{name}:none").into())
     }
 
-    /// Tells whether a sign-out lies here: what must survive the server that has acknowledged it.
+    /// Tells whether a sign-out lies here.
     #[cfg(feature = "redis")]
     pub(crate) fn is_mark(&self) -> bool {
-        self.0.contains(":{marks}:")
+        self.purpose() == MARKS
+    }
+
+    /// Returns what lies here.
+    #[cfg(feature = "redis")]
+    pub(crate) fn purpose(&self) -> &str {
+        self.0.rsplit(':').nth(1).unwrap_or_default()
     }
 
     /// Returns the key as text: printable ASCII without white space, if prefix and purpose are.
@@ -203,6 +209,10 @@ impl Key {
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// The purpose of the marks of sign-outs: the braces keep them on one server of a cluster, which
+/// has all of them or none.
+pub(crate) const MARKS: &str = "{marks}";
 
 /// What went wrong in a store.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -7,7 +7,7 @@ use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value, cmd};
 use bytes::Bytes;
 
-use crate::store::Key;
+use crate::store::{Key, MARKS};
 
 /// A call that can be sent to whichever server has its key.
 pub(super) struct Call {
@@ -76,9 +76,13 @@ impl Call {
         &self.key
     }
 
-    /// Tells whether it must survive the server that acknowledges it.
+    /// Tells whether it must survive the server that acknowledges it: sign-outs, and what keeps a
+    /// refresh token from being spent twice. A sign-in that is lost is one more sign-in.
     pub(super) fn must_survive(&self) -> bool {
-        self.key.is_mark() && !matches!(self.kind, Kind::Load)
+        match (&self.kind, self.key.purpose()) {
+            (Kind::Load, _) | (Kind::Insert { .. }, "session") => false,
+            (_, purpose) => matches!(purpose, MARKS | "lease" | "session"),
+        }
     }
 
     /// Returns the key, if the server sends word when it changes.

@@ -115,6 +115,15 @@ impl Address {
         }
     }
 
+    /// Tells whether the sentinels call this one master and are not about to replace it. Where
+    /// nobody can tell, it is so.
+    pub(super) async fn is_settled(&self, master: Option<&Master>) -> bool {
+        match (&self.place, master) {
+            (Place::Master(sentinel), Some(master)) => sentinel.is_settled(master).await,
+            _ => true,
+        }
+    }
+
     /// Connects, and sees that the server is new enough, and the one that is meant.
     pub(super) async fn connect(
         &self,

@@ -10,8 +10,7 @@ use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
 use super::connect::is_master;
 use super::is_link_lost;
 use super::link::is_redirection;
-use super::phase::{Shared, Trouble};
-use super::sentinel::Master;
+use super::phase::{Connected, Shared, Trouble};
 use crate::clock::{Clock as _, SystemClock};
 
 /// The pause between two beats.
@@ -23,12 +22,8 @@ const WATCHED: Duration = Duration::from_millis(250);
 const LOOK: u32 = 30;
 
 /// Beats until the connection is given up.
-pub(super) async fn run(
-    shared: Weak<Shared>,
-    generation: u64,
-    mut connection: MultiplexedConnection,
-    master: Option<Master>,
-) {
+pub(super) async fn run(shared: Weak<Shared>, connected: Connected) {
+    let Connected { generation, mut connection, master, .. } = connected;
     let (mut warned, mut was_master) = (false, false);
     for beat in 0_u32.. {
         let sent = SystemClock.monotonic();
@@ -37,6 +32,9 @@ pub(super) async fn run(
         // Not held while this sleeps: a store that nobody has any more must end.
         let Some(shared) = shared.upgrade() else { return };
         let is_master = role.as_ref().is_ok_and(is_master);
+        if let Ok(role) = &role {
+            shared.replicas().hear(role);
+        }
         let trouble = match &role {
             Err(error) if error.is_timeout() => Some(Trouble::Silent),
             Err(error) if is_link_lost(error) => Some(Trouble::Lost),
@@ -62,9 +60,9 @@ pub(super) async fn run(
             return;
         }
         if beat % LOOK == 0 {
-            warned = look(&shared, &mut connection, warned).await;
+            warned = look(&shared, &mut connection, role.is_err(), warned).await;
         }
-        if !shared.address().is_current(master.as_ref()).await {
+        if !shared.address().is_current(master.as_deref()).await {
             tracing::warn!(server = %shared.address().name(), "another server is master now");
             return shared.give_up(generation, Trouble::Lost);
         }
@@ -90,13 +88,19 @@ async fn probe(shared: &Weak<Shared>, connection: &mut MultiplexedConnection) ->
     is_redirection(&error)
 }
 
-/// Looks at what the server says of itself. Who may not ask goes without.
-async fn look(shared: &Shared, connection: &mut MultiplexedConnection, warned: bool) -> bool {
+/// Looks at what the server says of itself, of its replicas too if it does not tell its role. Who may
+/// not ask goes without.
+async fn look(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    at_replicas: bool,
+    warned: bool,
+) -> bool {
     let Ok(info) = cmd("INFO").query_async::<String>(connection).await else { return warned };
     let fields = || info.lines().filter_map(|line| line.trim_end().split_once(':'));
     let field = |name: &str| fields().find(|(found, _)| *found == name).map(|(_, value)| value);
-    if let Some(replicas) = field("connected_slaves").and_then(|text| text.parse::<u32>().ok()) {
-        shared.set_replicated(replicas > 0);
+    if at_replicas && field("connected_slaves").is_some_and(|replicas| replicas != "0") {
+        shared.replicas().are_there(INTERVAL * (LOOK + 1));
     }
     match field("maxmemory_policy") {
         Some(policy) if policy != "noeviction" => {

@@ -15,14 +15,9 @@ use bytes::Bytes;
 use super::call::{Call, Manner, wait};
 use super::connect::Address;
 use super::phase::{Connected, Shared};
-use crate::clock::{Clock as _, SystemClock};
+use super::replicas::Replicas;
 use crate::store::Key;
 use crate::store::cache::Begun;
-
-/// After a replica did not confirm a write in time none is waited for so long.
-const FORBEARANCE: Duration = Duration::from_secs(15);
-/// The same where the server refuses to wait.
-const REFUSED: Duration = Duration::from_secs(3600);
 
 /// A connection that all calls share, and how to get another.
 pub(super) struct Link {
@@ -45,15 +40,9 @@ impl Link {
         self.shared.made()
     }
 
-    /// Tells whether the server has replicas, as far as is known.
-    pub(super) fn is_replicated(&self) -> bool {
-        self.shared.is_replicated()
-    }
-
-    /// Tells whether replicas keep up: calls over one connection must not all wait for one that has
-    /// fallen behind.
-    pub(super) fn keeps_up(&self) -> bool {
-        SystemClock.monotonic() >= self.shared.behind_until()
+    /// Returns what is known of the replicas of the server.
+    pub(super) fn replicas(&self) -> &Replicas {
+        self.shared.replicas()
     }
 
     /// Returns what the server holds under a key, if that is known here.
@@ -82,20 +71,29 @@ impl Link {
     }
 
     /// Waits until a replica has all that was written over the connection.
-    pub(super) async fn wait(&self, within: Duration) {
-        let Ok(Connected { mut connection, .. }) = self.shared.connected().await else { return };
-        let forbearance = match wait(&mut connection, within).await {
-            Ok(true) => return,
+    ///
+    /// # Errors
+    ///
+    /// If it may be that another server is master, which will never have it.
+    pub(super) async fn wait(&self, within: Duration) -> Result<(), RedisError> {
+        let Connected { mut connection, master, .. } = self.shared.connected().await?;
+        let answer = wait(&mut connection, within).await;
+        let confirmed = matches!(answer, Ok(true));
+        if !confirmed && !self.shared.address().is_settled(master.as_deref()).await {
+            return Err((ErrorKind::Io, "another server becomes master").into());
+        }
+        match answer {
+            Ok(true) => {}
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
                 tracing::debug!(server = %self.server(), %error, "no replica is waited for");
-                REFUSED
+                self.replicas().refused();
             }
             Ok(false) | Err(_) => {
-                tracing::warn!(server = %self.server(), "no replica has confirmed a sign-out in time");
-                FORBEARANCE
+                tracing::warn!(server = %self.server(), "no replica has confirmed a write in time");
+                self.replicas().fell_behind();
             }
-        };
-        self.shared.set_behind_until(SystemClock.monotonic() + forbearance);
+        }
+        Ok(())
     }
 
     async fn run_over(

@@ -6,7 +6,7 @@
 //! | connected | is sent |
 //! | suspended: the server, or the way to it, swallows what is sent | fails at once; one probe after the other asks whether it is back |
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use super::connect::Address;
 use super::is_link_lost;
 use super::reconnect::Unfinished;
+use super::replicas::Replicas;
+use super::sentinel::Master;
 use crate::store::Key;
-use crate::store::cache::{Begun, Cache, millis};
+use crate::store::cache::{Begun, Cache};
 
 /// After so many time-outs in a row nothing more is sent over a connection.
 const PATIENCE: u32 = 2;
@@ -28,10 +30,8 @@ pub(super) struct Shared {
     address: Address,
     cache: Cache,
     state: Mutex<State>,
-    /// Whether the server has replicas that a write can be waited for at.
-    replicated: AtomicBool,
-    /// No replica is waited for until then, in monotonic milliseconds.
-    behind_until: AtomicU64,
+    /// What is known of the replicas of the server.
+    replicas: Replicas,
     /// Counts the connections that were made.
     made: AtomicU64,
     /// A key whose server must be this one, if sign-outs that were looked for here are to be
@@ -72,6 +72,8 @@ pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     /// Whether the server sends word of changes.
     pub(super) tracking: bool,
+    /// Whom the sentinels called master when it was made.
+    pub(super) master: Option<Arc<Master>>,
 }
 
 type Attempt = watch::Receiver<Option<Result<Connected, RedisError>>>;
@@ -87,13 +89,12 @@ pub(super) enum Trouble {
 
 impl Shared {
     pub(super) fn new(address: Address, cached: usize) -> Arc<Self> {
-        let replicated = AtomicBool::new(address.has_others());
+        let replicas = Replicas::new(address.has_others());
         Arc::new(Self {
             address,
             cache: Cache::new(cached),
             state: Mutex::default(),
-            replicated,
-            behind_until: AtomicU64::new(0),
+            replicas,
             made: AtomicU64::new(0),
             probe: Mutex::default(),
         })
@@ -107,24 +108,12 @@ impl Shared {
         &self.cache
     }
 
-    pub(super) fn is_replicated(&self) -> bool {
-        self.replicated.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set_replicated(&self, replicated: bool) {
-        self.replicated.store(replicated, Ordering::Release);
+    pub(super) const fn replicas(&self) -> &Replicas {
+        &self.replicas
     }
 
     pub(super) fn made(&self) -> u64 {
         self.made.load(Ordering::Acquire)
-    }
-
-    pub(super) fn behind_until(&self) -> Duration {
-        Duration::from_millis(self.behind_until.load(Ordering::Acquire))
-    }
-
-    pub(super) fn set_behind_until(&self, until: Duration) {
-        self.behind_until.store(millis(until), Ordering::Release);
     }
 
     /// Notes that the absence of sign-outs is believed here: the heartbeat sees to it that they are
@@ -289,7 +278,10 @@ impl Shared {
         };
         if state.generation == generation {
             state.arrive(&result, self.address.name());
-            self.made.fetch_add(u64::from(result.is_ok()), Ordering::AcqRel);
+            if result.is_ok() {
+                self.made.fetch_add(1, Ordering::AcqRel);
+                self.replicas.forget();
+            }
         }
         result
     }

@@ -35,18 +35,16 @@ impl Unfinished {
             Ok::<_, std::convert::Infallible>(())
         };
         let track = !self.shared.cache().is_off();
-        let (result, master) = match self.shared.address().connect(hear, track).await {
-            Ok(made) => {
-                let (connection, tracking) = (made.connection, made.tracking);
-                (Ok(Connected { generation, connection, tracking }), made.master)
-            }
-            Err(error) => (Err(error), None),
-        };
+        let result = self.shared.address().connect(hear, track).await.map(|made| Connected {
+            generation,
+            connection: made.connection,
+            tracking: made.tracking,
+            master: made.master.map(Arc::new),
+        });
         let result = self.shared.arrive(generation, result);
         if let Ok(connected) = &result {
             let shared = Arc::downgrade(&self.shared);
-            let connection = connected.connection.clone();
-            tokio::spawn(heartbeat::run(shared, generation, connection, master));
+            tokio::spawn(heartbeat::run(shared, connected.clone()));
         }
         result
     }

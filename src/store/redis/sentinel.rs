@@ -47,6 +47,8 @@ pub(super) struct Master {
     host: String,
     port: u16,
     epoch: u64,
+    /// Whether a sentinel is about to make another one master.
+    in_fail_over: bool,
 }
 
 impl Sentinel {
@@ -96,6 +98,18 @@ impl Sentinel {
         }
     }
 
+    /// Tells whether this one is master and stays so, as far as anybody can tell: in a fail-over
+    /// another one may be master already, a second before the sentinels name it.
+    pub(super) async fn is_settled(&self, master: &Master) -> bool {
+        match timeout(PATIENCE, self.ask()).await {
+            Ok(Ok(now)) => {
+                let same = (&now.host, now.port) == (&master.host, master.port);
+                !now.in_fail_over && (same || !self.is_news(&now))
+            }
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
     /// Notes an epoch, and tells whether it is not older than what was heard of. Whoever knows less
     /// was cut off from the others, for a while; after that it may be that all were set up anew.
     fn is_news(&self, master: &Master) -> bool {
@@ -108,7 +122,8 @@ impl Sentinel {
         news
     }
 
-    /// Asks every sentinel; the word of the highest epoch counts.
+    /// Asks every sentinel; the word of the highest epoch counts. Of a fail-over only the sentinel
+    /// knows that leads it.
     async fn ask(&self) -> Result<Master, RedisError> {
         let mut asked = JoinSet::new();
         for guard in &self.sentinels {
@@ -116,7 +131,7 @@ impl Sentinel {
             asked.spawn(async move { guard.ask(&service).await });
         }
         let mut newest: Option<Master> = None;
-        let mut error = None;
+        let (mut error, mut in_fail_over) = (None, false);
         loop {
             let next = match newest {
                 None => asked.join_next().await,
@@ -125,6 +140,7 @@ impl Sentinel {
             match next {
                 None => break,
                 Some(Ok(Ok(master))) => {
+                    in_fail_over |= master.in_fail_over;
                     if newest.as_ref().is_none_or(|newest| newest.epoch < master.epoch) {
                         newest = Some(master);
                     }
@@ -133,7 +149,7 @@ impl Sentinel {
                 Some(Err(_)) => {}
             }
         }
-        newest.ok_or_else(|| {
+        newest.map(|newest| Master { in_fail_over, ..newest }).ok_or_else(|| {
             error.unwrap_or_else(|| (ErrorKind::Io, "no sentinel knows the master").into())
         })
     }
@@ -199,6 +215,7 @@ fn read(place: &Value, listed: &Value) -> Option<Master> {
         host: text(host)?.to_owned(),
         port: text(port)?.parse().ok()?,
         epoch: field("config-epoch")?.parse().ok()?,
+        in_fail_over: field("flags").is_some_and(|flags| flags.contains("failover_in_progress")),
     })
 }
 
