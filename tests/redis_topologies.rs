@@ -94,27 +94,6 @@ where
     }
 }
 
-/// Waits until replicas have all that their masters have: what is needed there must be there.
-/// Replicas begin anew when sentinels set them right.
-fn until_replicated(topology: &Topology) {
-    let keeps_up = |master: usize| {
-        let Ok(reply) = topology.node(master).ask(&["INFO", "replication"]) else { return false };
-        let after = |text: &str, name: &str| -> Option<u64> {
-            let (_, rest) = text.split_once(name)?;
-            rest.split([',', '\r', '\n']).next()?.parse().ok()
-        };
-        let offset = after(reply.text(), "\nmaster_repl_offset:");
-        let replica = reply.text().lines().find(|line| line.contains("state=online"));
-        let confirmed = replica.and_then(|line| after(line, ",offset="));
-        offset.is_some() && confirmed.is_some_and(|confirmed| Some(confirmed) >= offset)
-    };
-    let begun = Instant::now();
-    while !topology.masters().into_iter().all(keeps_up) {
-        assert!(begun.elapsed() < HANG, "replicas never have it all");
-        std::thread::sleep(FEW);
-    }
-}
-
 /// Keys of which each server of a cluster has some.
 fn keys() -> Vec<Key> {
     (0..60).map(|_| key()).collect()
@@ -153,7 +132,7 @@ async fn follows(shape: Shape) {
     for (what, planned) in [("killed", false), ("hung", false), ("planned", true)] {
         let case = format!("{}, {what}", shape.name());
         let probe = &keys[0];
-        blocking(|| until_replicated(&topology));
+        blocking(|| topology.wait_until_copied().unwrap());
         for key in &keys {
             // A fail-over of their own accord may be under way on a busy machine.
             let value = until_it_works_quietly(|| store.load_cached(key)).await;
@@ -243,7 +222,7 @@ async fn a_sign_out_waits_for_a_replica_that_keeps_up() {
     let mark = || Key::new("suite", "{marks}", key().as_str().as_bytes());
     let mut tries = 0;
     let (store, replica) = loop {
-        blocking(|| until_replicated(&topology));
+        blocking(|| topology.wait_until_copied().unwrap());
         let store = store(&topology.url());
         store.load(&mark()).await.unwrap();
         // The heartbeat has looked whether there is a replica.
@@ -379,7 +358,7 @@ async fn people_stay(shape: Shape) {
         gone.push(copy);
     }
     // Only sign-outs are waited for.
-    blocking(|| until_replicated(&topology));
+    blocking(|| topology.wait_until_copied().unwrap());
     // Whoever has the sign-outs.
     let victim = blocking(|| topology.master_of("auth:{marks}:x")).unwrap();
     topology.kill(victim);
@@ -491,7 +470,7 @@ async fn what_is_acknowledged_in_a_hand_over_is_not_lost() {
     let (mut acknowledged, mut refused) = (0, 0);
     for _ in 0..4 {
         blocking(|| topology.wait_until_healthy().unwrap());
-        blocking(|| until_replicated(&topology));
+        blocking(|| topology.wait_until_copied().unwrap());
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let writers: Vec<_> = ["session", "lease"]
             .map(|purpose| tokio::spawn(write(store.clone(), purpose, stopped.clone())))

@@ -1,34 +1,22 @@
 //! One attempt at a refresh: carries out the effects that [`super::refresh::step`] asks for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
-use tokio::task::JoinHandle;
 
 use super::cache::{Opened, StoredAt};
 use super::keeper::Patience;
-use super::refresh::{BACK_OFF, Effect, Event, Outcome, State, View, due, step};
+use super::lease::{LEASE, Lease, RENEW};
+use super::refresh::{BACK_OFF, Effect, Event, Outcome, State, View, step};
 use super::refresher::Refresher;
+use super::renewed::New;
 use super::{Record, Refresh};
 use crate::clock::UnixTime;
-use crate::error::{AuthError, ErrorKind};
-use crate::identity::join_claims;
-use crate::oidc::id_token::{Expected, IdClaims, Nonce};
-use crate::oidc::json::object;
-use crate::oidc::settings::Userinfo;
 use crate::oidc::token::{TokenError, Tokens};
-use crate::secret::{from_base64url, random};
+use crate::secret::random;
 use crate::store::Key;
 
-/// How long a lease holds without being renewed.
-const LEASE: Duration = Duration::from_secs(10);
-/// How often it is renewed while the attempt goes on.
-const RENEW: Duration = Duration::from_secs(3);
-/// The call is given up so long before the lease lapses.
-const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// The first pause before looking again; each one more is longer, up to the last.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -51,29 +39,6 @@ pub(super) struct Attempt<'a> {
     /// When its answer came: lifetimes count from then, however long saving takes.
     received: UnixTime,
     pauses: u32,
-}
-
-/// What a refresh brought.
-struct New {
-    tokens: Tokens,
-    claims: Option<IdClaims>,
-    /// Whether the userinfo endpoint was asked.
-    asked: bool,
-    /// Its answer, if it gave one.
-    userinfo: Option<Map<String, Value>>,
-}
-
-/// A lease that is renewed until it is dropped.
-struct Lease {
-    /// Milliseconds of the monotonic clock.
-    until: Arc<AtomicU64>,
-    renewing: JoinHandle<()>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.renewing.abort();
-    }
 }
 
 impl<'a> Attempt<'a> {
@@ -149,7 +114,9 @@ impl<'a> Attempt<'a> {
                 return None;
             }
             Effect::RevokeNew => {
-                self.revoke_new().await;
+                if let Some(new) = &self.new {
+                    new.revoke(&self.refresher.provider).await;
+                }
                 return None;
             }
         })
@@ -163,7 +130,9 @@ impl<'a> Attempt<'a> {
         let asked = self.refresher.clock.monotonic();
         match self.refresher.keeper.take_lease(&self.session, self.holder(), LEASE).await {
             Ok(true) => {
-                self.lease = Some(self.keep_lease(asked));
+                let (keeper, clock) = (self.refresher.keeper.clone(), self.refresher.clock.clone());
+                let lease = Lease::keep(keeper, clock, self.session.clone(), self.holder(), asked);
+                self.lease = Some(lease);
                 // What is waited for now is something else.
                 self.pauses = 0;
                 Event::LeaseTaken
@@ -179,7 +148,7 @@ impl<'a> Attempt<'a> {
         match self.refresher.keeper.renew_lease(&self.session, self.holder(), LEASE).await {
             Ok(true) => {
                 if let Some(lease) = &self.lease {
-                    lease.until.fetch_max(millis(asked + LEASE), Ordering::AcqRel);
+                    lease.is_renewed(asked);
                 }
                 Event::LeaseTaken
             }
@@ -193,27 +162,10 @@ impl<'a> Attempt<'a> {
     }
 
     /// Renews the lease beside everything the attempt does, however slow that is.
-    fn keep_lease(&self, taken: Duration) -> Lease {
-        let until = Arc::new(AtomicU64::new(millis(taken + LEASE)));
-        let (keeper, clock) = (self.refresher.keeper.clone(), self.refresher.clock.clone());
-        let (session, holder, renewed) = (self.session.clone(), self.holder(), until.clone());
-        let renewing = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(RENEW).await;
-                let asked = clock.monotonic();
-                if let Ok(true) = keeper.renew_lease(&session, holder.clone(), LEASE).await {
-                    renewed.fetch_max(millis(asked + LEASE), Ordering::AcqRel);
-                }
-            }
-        });
-        Lease { until, renewing }
-    }
-
     /// Returns how long a call may still take.
     fn lease_left(&self) -> Duration {
-        let until = self.lease.as_ref().map_or(0, |lease| lease.until.load(Ordering::Acquire));
-        let now = millis(self.refresher.clock.monotonic() + LEASE_MARGIN);
-        Duration::from_millis(until.saturating_sub(now))
+        let now = self.refresher.clock.monotonic();
+        self.lease.as_ref().map_or(Duration::ZERO, |lease| lease.left(now))
     }
 
     async fn read(&mut self) -> Event {
@@ -325,130 +277,19 @@ impl<'a> Attempt<'a> {
         self.refresher.rest_until.store(rest, Ordering::Release);
     }
 
-    /// Holds what came back against the session (OpenID Connect Core 1.0 section 12.2).
-    async fn judge(&mut self, mut tokens: Tokens, userinfo: Option<&url::Url>) -> Event {
-        let settings = self.refresher.provider.settings();
-        let claims = match self.accept(&tokens).await {
-            Ok(claims) => claims,
-            Err(error) if error.kind() == ErrorKind::ProviderUnavailable => {
-                // Nobody can tell, and an ID token is not needed here: the session goes on with
-                // the new tokens and what it knows.
-                error.log();
-                tokens.id = None;
-                None
-            }
-            Err(error) => {
-                error.log();
-                self.new = Some(New { tokens, claims: None, asked: false, userinfo: None });
-                return Event::Rejected;
-            }
-        };
-        let asked = userinfo.is_some() && settings.userinfo != Userinfo::Off;
-        let mut more = None;
-        if let (Some(endpoint), true) = (userinfo, asked) {
-            let (access, subject) = (tokens.access.expose(), &self.record.subject);
-            match self.refresher.provider.userinfo(endpoint, access, subject).await {
-                Ok(fresh) => more = Some(fresh),
-                Err(error) if error.detail() == "sub" => {
-                    error.log();
-                    self.new = Some(New { tokens, claims, asked: true, userinfo: None });
-                    return Event::Rejected;
-                }
-                // The tokens are new and must be kept; the claims stay as they were.
-                Err(error) => error.log(),
-            }
-        }
-        self.new = Some(New { tokens, claims, asked, userinfo: more });
-        Event::Tokens
-    }
-
-    /// Checks the ID token of a refresh, if there is one: the same person, the same sign-in.
-    async fn accept(&self, tokens: &Tokens) -> Result<Option<IdClaims>, AuthError> {
-        let Some(id_token) = &tokens.id else { return Ok(None) };
-        let (provider, record) = (&self.refresher.provider, &self.record);
-        let settings = provider.settings();
-        let nonce = record.tokens.as_ref().and_then(|tokens| tokens.nonce.as_deref());
-        let expected = Expected {
-            issuer: settings.issuer.as_str(),
-            client_id: settings.client_id.as_str(),
-            trusted_audiences: &settings.trusted_audiences,
-            now: self.refresher.clock.now(),
-            leeway: settings.leeway,
-            nonce: Nonce::IfPresent(nonce.unwrap_or_default()),
-            max_age: None,
-            acr: &[],
-            access_token: Some(tokens.access.expose()),
-        };
-        let fresh = provider.id_token(id_token.expose(), &expected).await?;
-        if fresh.sub != record.subject {
-            return Err(AuthError::new(ErrorKind::IdToken, "sub_changed"));
-        }
-        let unchanged = match (record.auth_time, fresh.auth_time) {
-            (Some(before), Some(now)) => before == now,
-            _ => true,
-        };
-        if !unchanged {
-            return Err(AuthError::new(ErrorKind::IdToken, "auth_time_changed"));
-        }
-        Ok(Some(fresh))
+    /// Holds what came back against the session.
+    async fn judge(&mut self, tokens: Tokens, userinfo: Option<&url::Url>) -> Event {
+        let (new, fits) = New::judge(self.refresher, &self.record, tokens, userinfo).await;
+        self.new = Some(new);
+        if fits { Event::Tokens } else { Event::Rejected }
     }
 
     /// Puts the new tokens into the session as it stands now.
     async fn save(&mut self) -> Event {
-        let Some(New { tokens, claims, asked, userinfo }) = &self.new else {
-            return Event::StoreFailed;
-        };
-        let mut record = self.record.clone();
-        if let Some(kept) = record.tokens.as_mut() {
-            let before = kept
-                .refresh
-                .take()
-                .map(|refresh| Refresh { generation: self.generation, ..refresh });
-            kept.refresh = due(tokens, before.as_ref(), self.received);
-            if let Some(id) = &tokens.id {
-                kept.id = Some(id.expose().to_owned());
-            }
-        }
-        // Rights change only where every source that gave them has spoken: what it leaves out now
-        // was taken away.
-        let base = match claims {
-            Some(claims) => Some(claims.all.clone()),
-            // Without a new ID token the one that is kept, which was verified, says what it said.
-            None => self
-                .record
-                .tokens
-                .as_ref()
-                .and_then(|tokens| tokens.id.as_deref())
-                .and_then(|kept| object(&from_base64url(kept.split('.').nth(1)?)?)),
-        };
-        let has_spoken = userinfo.is_some() || (claims.is_some() && !asked);
-        if let (Some(base), true) = (base, has_spoken) {
-            let userinfo = userinfo.clone().unwrap_or_default();
-            let joined = join_claims(base, userinfo, &self.refresher.claims);
-            record.claims = Value::Object(joined).to_string();
-        }
-        if let Some(claims) = claims {
-            record.acr = claims.acr.clone().or(record.acr);
-            if let Some(expiry) = claims.session_expiry {
-                record.absolute_end = record.absolute_end.min(expiry);
-            }
-        }
+        let Some(new) = &self.new else { return Event::StoreFailed };
+        let claims = &self.refresher.claims;
+        let record = new.put_into(self.record.clone(), self.generation, claims, self.received);
         self.swap(record).await
-    }
-
-    async fn revoke_new(&self) {
-        let Some(New { tokens, .. }) = &self.new else { return };
-        let Ok(snapshot) = self.refresher.provider.snapshot().await else {
-            return;
-        };
-        let Some(endpoint) = &snapshot.metadata.revocation else {
-            return;
-        };
-        let provider = &self.refresher.provider;
-        if let Some(refresh) = &tokens.refresh {
-            provider.revoke(endpoint, refresh.expose(), "refresh_token").await;
-        }
-        provider.revoke(endpoint, tokens.access.expose(), "access_token").await;
     }
 
     fn refresh_token(&self) -> Option<String> {

@@ -14,6 +14,8 @@ mod node;
 mod resp;
 mod sentinel;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -208,13 +210,33 @@ impl Topology {
         }
     }
 
-    /// Waits until [`Topology::is_healthy`].
+    /// Waits until [`Topology::is_healthy`], and replicas have confirmed what their masters had
+    /// then. Before their first word, up to a second after they have begun, they are sent nothing;
+    /// it would be lost with the master.
     ///
     /// # Errors
     ///
     /// If that takes too long.
     pub fn wait_until_healthy(&self) -> io::Result<()> {
-        self.wait_for("health", Self::is_healthy)
+        self.wait_for("health", Self::is_healthy)?;
+        self.wait_until_copied()
+    }
+
+    /// Waits until replicas have confirmed what their masters have now.
+    ///
+    /// # Errors
+    ///
+    /// If that takes too long.
+    pub fn wait_until_copied(&self) -> io::Result<()> {
+        let wanted = RefCell::new(HashMap::new());
+        self.wait_for("a copy", |topology| {
+            topology.masters().into_iter().all(|master| {
+                let Some((offset, confirmed)) = topology.nodes[master].copied() else {
+                    return self.shape == Shape::Single;
+                };
+                confirmed >= *wanted.borrow_mut().entry(master).or_insert(offset)
+            })
+        })
     }
 
     fn wait_for(&self, what: &str, fits: impl Fn(&Self) -> bool) -> io::Result<()> {

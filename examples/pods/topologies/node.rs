@@ -129,6 +129,19 @@ impl Node {
         }
     }
 
+    /// Returns how far a master is, and how far a replica of it has confirmed to be.
+    pub(super) fn copied(&self) -> Option<(i64, i64)> {
+        let reply = self.ask(&["INFO", "replication"]).ok()?;
+        let number = |line: &str, name: &str| -> Option<i64> {
+            let (_, rest) = line.split_once(name)?;
+            rest.split([',', '\r']).next()?.parse().ok()
+        };
+        let lines = || reply.text().lines();
+        let offset = lines().find_map(|line| number(line, "master_repl_offset:"))?;
+        let replica = lines().find(|line| line.contains("state=online"))?;
+        Some((offset, number(replica, ",offset=")?))
+    }
+
     /// The end of its log, for an error message.
     pub(super) fn last_words(&self) -> String {
         let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
