@@ -76,13 +76,11 @@ impl Call {
         &self.key
     }
 
-    /// Tells whether it must survive the server that acknowledges it: sign-outs, and what keeps a
-    /// refresh token from being spent twice. A sign-in that is lost is one more sign-in.
+    /// Tells whether it must survive the server that acknowledges it: sign-outs, sessions, and what
+    /// keeps a refresh token from being spent twice. A login that was only begun starts over.
     pub(super) fn must_survive(&self) -> bool {
-        match (&self.kind, self.key.purpose()) {
-            (Kind::Load, _) | (Kind::Insert { .. }, "session") => false,
-            (_, purpose) => matches!(purpose, MARKS | "lease" | "session"),
-        }
+        let is_write = !matches!(self.kind, Kind::Load);
+        is_write && matches!(self.key.purpose(), MARKS | "lease" | "session")
     }
 
     /// Returns the key, if the server sends word when it changes.

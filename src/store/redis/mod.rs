@@ -47,7 +47,7 @@ use crate::names::InvalidName;
 /// | [`load_cached`](Store::load_cached) | nothing, or `CLIENT CACHING YES` and `GET key` |
 /// | [`take`](Store::take) | `GETDEL key` |
 /// | [`swap`](Store::swap), [`remove_if`](Store::remove_if) | `EVALSHA` of two scripts of one line, `EVAL` where the server does not know them |
-/// | a write of a sign-out, a change of a session, where there are replicas | one of those and `WAIT 1 100` |
+/// | a write of a sign-out, a session or a lease, where there are replicas | one of those and `WAIT 1 100` |
 ///
 /// All calls to a server share one connection (RESP3), and what waits for replicas another, made at
 /// the first call and again after it was lost: a server that is away is asked anew by every call, so
@@ -79,11 +79,11 @@ use crate::names::InvalidName;
 ///
 /// # What a fail-over can lose
 ///
-/// Redis acknowledges a write before its replicas have it. Sign-outs, and the notes that keep a
-/// refresh token from being spent twice, wait up to 100 ms for one replica that keeps up; where none
-/// has confirmed a change of a session while sentinels are replacing the master, it counts as failed.
-/// Sign-outs are written again for a minute after. A login, or a session that was made in the last
-/// moment, starts over at its next request.
+/// Redis acknowledges a write before its replicas have it. Sign-outs, sessions, and the notes that
+/// keep a refresh token from being spent twice, wait up to 100 ms for one replica that keeps up; where
+/// none has confirmed a session or a note while sentinels are replacing the master, it counts as
+/// failed. Sign-outs are written again for a minute after. A login that was begun in the last moment
+/// starts over.
 ///
 /// # Security
 ///
