@@ -23,8 +23,9 @@ use crate::topologies::{Shape, Topology};
 const PODS: usize = 3;
 /// How many people sign in at a time.
 const AT_A_TIME: usize = 8;
-/// After how many logins another pod dies.
-const DEATH_EVERY: usize = 5;
+/// After how many logins another pod dies. A try fails that meets two deaths at its callbacks: the more
+/// often pods die, the more often both tries of somebody do.
+const DEATH_EVERY: usize = 10;
 /// How many requests of one person arrive at once when the session falls due.
 const AT_ONCE: usize = 64;
 /// The soonest that a session is refreshed, and a moment.
