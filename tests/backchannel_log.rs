@@ -1,51 +1,24 @@
 //! Back-channel logout (J51): every outcome is in the log, and nothing else. It stands alone, because
 //! what is logged anywhere in a process decides what a subscriber of one thread sees.
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/pods.rs"]
 mod pods;
 mod support;
 #[path = "support/tokens.rs"]
 mod tokens;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
+use log::Log;
 use pods::Kept;
 use support::World;
 use tokens::{post, sign_in, token};
 use tower_pkce_auth::StoreErrorKind;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn j51_every_outcome_is_in_the_log_and_no_token_or_name() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("tower_pkce_auth=trace")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // The tasks of this runtime all run on this thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.listen_to_crate();
     let world = World::new().await;
     let (app, store) = Kept::StoredShared.pod(&world, |builder| builder);
     let (_, sid_of_alice) = sign_in(&world, &app, "alice").await;

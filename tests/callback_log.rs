@@ -1,39 +1,19 @@
 //! `REJ` (6) of the requirements: each refusal is in the log, once, with its reason and no secret.
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use log::Log;
 use support::{World, parameter, with_parameter};
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn rej6_a09_c13_c32_every_refused_callback_is_logged_once_with_its_reason() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("tower_pkce_auth=trace")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // The tasks of this runtime all run on this thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.listen_to_crate();
     let world = World::new().await;
     let app = world.app(&world.builder().build().unwrap());
     for (case, parameters, reason) in [
@@ -62,10 +42,10 @@ async fn rej6_a09_c13_c32_every_refused_callback_is_logged_once_with_its_reason(
             "too late" => world.clock.advance(Duration::from_secs(601)),
             _ => {}
         }
-        log.0.lock().unwrap().clear();
+        log.take();
         let reply = browser.get(&path).await;
         world.provider.clear_faults();
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         let lines: Vec<_> = text.lines().filter(|line| line.contains(" reason=")).collect();
         assert_eq!(lines.len(), 1, "REJ(6) {case}: {text}");
         assert!(lines[0].contains(&format!("reason=\"{reason}\"")), "{case}: {text}");

@@ -6,22 +6,24 @@
 mod flood;
 #[path = "floods/gateway.rs"]
 mod gateway;
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/pods.rs"]
 mod pods;
 #[path = "real/servers.rs"]
 mod servers;
 mod support;
 
-use std::io::Write;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
+use log::Log;
 use pods::{Spy, minutes, seconds};
 use support::{App, Browser, Reply, World, fetch, navigation, send};
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint};
 use tower_pkce_auth::{ClientAddress, Pending, Sessions};
+use tracing::level_filters::LevelFilter;
 
 /// A request of a client at this address, as whoever stands before the layer passes it on.
 fn of(address: &str, mut request: Request) -> Request {
@@ -272,28 +274,10 @@ async fn used_sealed_logins_are_bounded_too_and_still_used_once() {
     assert_eq!(marks(), 17, "there is room again");
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn p10_a_flood_is_logged_when_it_begins_and_ends_and_names_no_address() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let _guard = log.listen(LevelFilter::INFO);
     let world = World::new().await;
     let builder = world.builder().store(Spy::shared(&world)).stored_logins(8).client_limit(50);
     let app = world.app(&builder.build().unwrap());
@@ -304,7 +288,7 @@ async fn p10_a_flood_is_logged_when_it_begins_and_ends_and_names_no_address() {
         }
         world.clock.advance(minutes(20));
         start(&app, "192.0.2.78").await;
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         for words in [
             "more logins are started",
             "started logins are noted in the store again",

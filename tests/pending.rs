@@ -1,46 +1,16 @@
 //! Group B: a pending login belongs to one browser, and is used once.
 
+#[path = "support/logins.rs"]
+mod logins;
 mod support;
 
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use support::{App, Browser, Reply, World, navigation, parameter, with_parameter};
+use logins::{apps, assert_no_session, assert_restarts, redeemed};
+use support::{Browser, World, navigation, parameter, with_parameter};
+use tower_pkce_auth::Pending;
 use tower_pkce_auth::testing::provider::{Endpoint, TestProvider};
-use tower_pkce_auth::{Builder, MemoryStore, Pending};
-
-/// The three places a pending login may lie in, each with the store that goes with it.
-fn backends(world: &World) -> [(&'static str, Builder); 3] {
-    let store = MemoryStore::shared_between_pods(world.clock.clone());
-    [
-        ("memory", world.builder().pending(Pending::Memory)),
-        ("sealed", world.builder().pending(Pending::Sealed)),
-        ("store", world.builder().pending(Pending::Store).store(store)),
-    ]
-}
-
-fn apps(world: &World) -> [(&'static str, App); 3] {
-    backends(world).map(|(name, builder)| (name, world.app(&builder.build().unwrap())))
-}
-
-/// DESIGN "Pending logins": one restart, no call to the provider, no session.
-fn assert_restarts(reply: &Reply, case: &str) {
-    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{case}: {}", reply.reason());
-    assert!(reply.location().starts_with("/auth/login?again="), "{case}: {}", reply.location());
-    assert_no_session(reply, case);
-}
-
-fn assert_no_session(reply: &Reply, case: &str) {
-    let session = |cookie: &&str| cookie.split('=').next().is_some_and(|name| name.ends_with("-s"));
-    assert!(!reply.set_cookies().iter().any(session), "{case}: a session was made");
-    assert_eq!(reply.header("cache-control"), "no-store", "{case}");
-}
-
-fn redeemed(world: &World, callback: &str) -> usize {
-    let code = parameter(callback, "code").unwrap();
-    let requests = world.provider.token_requests();
-    requests.iter().filter(|request| request.form_value("code") == Some(&code)).count()
-}
 
 #[tokio::test]
 async fn b01_b02_b24_login_csrf_succeeds_never_and_costs_nobody_a_login() {

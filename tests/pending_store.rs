@@ -1,5 +1,7 @@
 //! Group B: pending logins and a store that is full, away, slow, or read by somebody else.
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
 use std::sync::{Arc, Mutex};
@@ -9,10 +11,12 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use log::Log;
 use support::{Browser, Reply, World, navigation, parameter};
 use tower_pkce_auth::{
     Builder, Key, MemoryStore, Pending, Sessions, Store, StoreError, StoreErrorKind, StoreFuture,
 };
+use tracing::level_filters::LevelFilter;
 
 /// A shared store that has moods, and remembers what was written to it.
 #[derive(Clone, Debug)]
@@ -305,34 +309,20 @@ async fn b16_b19_what_reaches_the_store_is_hashed_sealed_and_short_lived() {
 
 #[test]
 fn b23_memory_beside_a_shared_store_is_loudly_warned_about() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Log {
-        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(text);
-            Ok(text.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     for (pending, warned) in [(Pending::Memory, true), (Pending::Store, false)] {
         let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let clock = Arc::new(tower_pkce_auth::SystemClock);
-            let builder = tower_pkce_auth::PkceAuthLayer::builder(
-                "https://op.example".parse().unwrap(),
-                tower_pkce_auth::ClientId::new("app"),
-                "https://rp.example".parse().unwrap(),
-            );
-            let builder =
-                builder.public_client().cookie_keys(tower_pkce_auth::CookieKeys::random());
-            let store = MemoryStore::shared_between_pods(clock);
-            assert!(builder.store(store).pending(pending).build().is_ok());
-        });
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let listening = log.listen(LevelFilter::INFO);
+        let clock = Arc::new(tower_pkce_auth::SystemClock);
+        let builder = tower_pkce_auth::PkceAuthLayer::builder(
+            "https://op.example".parse().unwrap(),
+            tower_pkce_auth::ClientId::new("app"),
+            "https://rp.example".parse().unwrap(),
+        );
+        let builder = builder.public_client().cookie_keys(tower_pkce_auth::CookieKeys::random());
+        let store = MemoryStore::shared_between_pods(clock);
+        assert!(builder.store(store).pending(pending).build().is_ok());
+        drop(listening);
+        let text = log.text();
         assert_eq!(text.contains("pending logins in memory"), warned, "B23 {pending:?}: {text}");
     }
 }

@@ -1,59 +1,24 @@
 //! What nobody may read (group P): the log at its most talkative, error pages, `Debug` output, and
 //! what goes to the provider.
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/pods.rs"]
 mod pods;
 mod support;
 
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use log::Log;
 use pods::{Kept, seconds};
 use support::{Browser, Reply, World, fetch, navigation, parameter, with_parameter};
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, TestProvider, TestUser};
 use tower_pkce_auth::{StoreErrorKind, Userinfo};
 use tracing::level_filters::LevelFilter;
-
-/// Everything this thread logs, at every level, by every crate.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::TRACE)
-            .with_ansi(false)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The lines since it was asked last.
-    fn take(&self) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Secrets of a run, each with a name.
 #[derive(Clone, Default)]
@@ -144,7 +109,7 @@ async fn to_callback(browser: &mut Browser, canaries: &Canaries) -> String {
 #[tokio::test]
 async fn p01_p03_p04_o01_h26_no_secret_is_logged_or_shown() {
     let log = Log::default();
-    let _guard = log.start();
+    let _guard = log.listen(LevelFilter::TRACE);
     for kept in Kept::ALL {
         let (world, canaries) = world().await;
         let (app, store) = kept.pod(&world, |builder| {
@@ -254,7 +219,7 @@ async fn p01_p03_p04_o01_h26_no_secret_is_logged_or_shown() {
 #[tokio::test]
 async fn p05_what_attackers_write_is_not_in_the_log() {
     let log = Log::default();
-    let _guard = log.start();
+    let _guard = log.listen(LevelFilter::TRACE);
     let world = World::new().await;
     let (app, _) = Kept::Sealed.pod(&world, |builder| builder);
     let nasty = "forged\u{1b}[31m\u{202e}\nforged";
@@ -304,24 +269,24 @@ async fn p05_what_attackers_write_is_not_in_the_log() {
 #[tokio::test]
 async fn p06_security_events_bear_stable_reason_codes() {
     let log = Log::default();
-    let _guard = log.start();
+    let _guard = log.listen(LevelFilter::TRACE);
     let world = World::new().await;
     let (app, store) = Kept::StoredShared.pod(&world, |builder| builder);
     let mut browser = world.browser(&app, "alice");
 
     let callback = browser.to_callback("/").await;
-    log.take();
+    log.take_lines();
     browser.get(&callback).await;
-    assert_one(&log.take(), "signed in", "login");
+    assert_one(&log.take_lines(), "signed in", "login");
     let reply = world.browser(&app, "bob").get("/auth/callback?code=x&state=y").await;
-    assert_reason(&log.take(), &reply, "state_malformed", "tampering");
+    assert_reason(&log.take_lines(), &reply, "state_malformed", "tampering");
     let reply = browser.send(fetch(Method::DELETE, "/x")).await;
     assert_eq!(reply.status, StatusCode::OK, "same origin");
     let mut foreign = fetch(Method::DELETE, "/x");
     foreign.headers_mut().insert("sec-fetch-site", "cross-site".parse().unwrap());
-    log.take();
+    log.take_lines();
     let reply = browser.send(foreign).await;
-    assert_reason(&log.take(), &reply, "cross_site", "CSRF");
+    assert_reason(&log.take_lines(), &reply, "cross_site", "CSRF");
     for (name, change, reason) in [
         ("mix-up", "iss", "issuer_mismatch"),
         ("refused at the provider", "error", "access_denied"),
@@ -332,9 +297,9 @@ async fn p06_security_events_bear_stable_reason_codes() {
             "iss" => with_parameter(&callback, "iss", Some("https://other.example")),
             _ => with_parameter(&callback, "error", Some("access_denied")),
         };
-        log.take();
+        log.take_lines();
         let reply = visitor.get(&changed).await;
-        assert_reason(&log.take(), &reply, reason, name);
+        assert_reason(&log.take_lines(), &reply, reason, name);
     }
     for (name, behaviour, reason) in [
         ("code refused", Behaviour::json(400, r#"{"error":"invalid_grant"}"#), "token_endpoint"),
@@ -343,21 +308,21 @@ async fn p06_security_events_bear_stable_reason_codes() {
         let mut visitor = world.browser(&app, "bob");
         let callback = visitor.to_callback("/").await;
         world.provider.set_behaviour(Endpoint::Token, behaviour);
-        log.take();
+        log.take_lines();
         let reply = visitor.get(&callback).await;
-        assert_reason(&log.take(), &reply, reason, name);
+        assert_reason(&log.take_lines(), &reply, reason, name);
         world.provider.clear_faults();
     }
     store.fail(StoreErrorKind::TimedOut);
-    log.take();
+    log.take_lines();
     let reply = browser.get("/who").await;
-    assert_reason(&log.take(), &reply, "store_unavailable", "store outage");
+    assert_reason(&log.take_lines(), &reply, "store_unavailable", "store outage");
     store.recover();
-    log.take();
+    log.take_lines();
     browser.post("/auth/logout").await;
-    assert_one(&log.take(), "signed out", "logout");
+    assert_one(&log.take_lines(), "signed out", "logout");
     let reply = browser.get("/who").await;
-    assert_reason(&log.take(), &reply, "not_signed_in", "nobody");
+    assert_reason(&log.take_lines(), &reply, "not_signed_in", "nobody");
 }
 
 fn assert_one(lines: &[String], text: &str, what: &str) {
@@ -377,7 +342,7 @@ fn assert_reason(lines: &[String], reply: &Reply, reason: &str, what: &str) {
 #[tokio::test]
 async fn p11_p07_the_log_does_not_say_who() {
     let log = Log::default();
-    let _guard = log.start();
+    let _guard = log.listen(LevelFilter::TRACE);
     let world = World::new().await;
     world.provider.add_user(
         TestUser::new("canary-sub").name("Canary Name").email("canary@example.com", true),

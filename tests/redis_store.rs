@@ -5,6 +5,8 @@
 mod acl;
 #[path = "redis/fake.rs"]
 mod fake;
+#[path = "support/log.rs"]
+mod log;
 #[path = "redis/refused.rs"]
 mod refused;
 #[path = "real/servers.rs"]
@@ -24,11 +26,13 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use log::Log;
 use servers::{Folder, Options, Redis};
 use tokio::task::JoinSet;
 use tools::{LONG, key, store};
 use tower_pkce_auth::testing::store_suite;
 use tower_pkce_auth::{RedisStore, Store};
+use tracing::level_filters::LevelFilter;
 
 /// Runs the suite; afterwards every key on the server has a time to live.
 async fn conforms(redis: &Redis, store: RedisStore) {
@@ -201,40 +205,12 @@ fn clients(redis: &Redis) -> Vec<String> {
     list.lines().filter(|line| !line.contains("cmd=client|list")).map(str::to_owned).collect()
 }
 
-/// What the store says to the log of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
-        tracing::subscriber::set_default(subscriber.finish())
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 #[ignore = "needs redis-server; scripts/test runs it"]
 async fn a_server_that_evicts_is_warned_of_once() {
     for (policy, warned) in [("allkeys-lru", true), ("volatile-ttl", true), ("noeviction", false)] {
         let log = Log::default();
-        let _listening = log.listen();
+        let _listening = log.listen(LevelFilter::INFO);
         let redis = Redis::start(Options::default().set("maxmemory-policy", policy));
         let store = store(&redis.url());
         for _ in 0..30 {

@@ -2,44 +2,20 @@
 
 #[path = "support/pods.rs"]
 mod pods;
+#[path = "support/refreshes.rs"]
+mod refreshes;
 mod support;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use pods::{Kept, Spy, assert_signed_out, at, minutes, seconds};
-use support::{App, Browser, World};
-use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, RecordedRequest, TestProvider};
+use pods::{Kept, assert_signed_out, at, minutes, seconds};
+use refreshes::{DUE, assert_alice, collect_refresh_tokens, parallel, refreshes, stored, world};
+use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, RecordedRequest};
 use tower_pkce_auth::{Builder, Clock as _};
-
-/// Access tokens last 300 s, so that a refresh is due after 270.
-const DUE: Duration = seconds(271);
-
-async fn world() -> World {
-    let provider = TestProvider::builder().refresh_tokens(true).expires_in(seconds(300));
-    World::with_provider(provider).await
-}
-
-/// Two pods with stored sessions, and alice signed in.
-async fn stored(world: &World, set: impl Fn(Builder) -> Builder) -> (Browser, App, Spy) {
-    let (one, two, store) = Kept::StoredShared.pods(world, set);
-    let mut browser = world.browser(&one, "alice");
-    browser.sign_in("/").await;
-    (browser, two, store)
-}
-
-fn refreshes(world: &World) -> Vec<RecordedRequest> {
-    let requests = world.provider.token_requests().into_iter();
-    requests.filter(|request| request.form_value("grant_type") == Some("refresh_token")).collect()
-}
 
 fn token(request: &RecordedRequest) -> &str {
     request.form_value("refresh_token").unwrap()
-}
-
-async fn assert_alice(browser: &Browser, what: &str) {
-    assert_eq!(browser.clone().who().await.as_deref(), Some("alice"), "{what}");
 }
 
 #[tokio::test]
@@ -122,26 +98,6 @@ async fn i05_i06_fifty_parallel_requests_refresh_once() {
         }
         assert_alice(&browser, name).await;
     }
-}
-
-/// Sends requests with the cookies of one browser at once, in turn to these pods.
-async fn parallel(browser: &Browser, pods: &[&App], count: usize) -> Vec<StatusCode> {
-    let mut requests = tokio::task::JoinSet::new();
-    for n in 0..count {
-        let mut browser = at(pods[n % pods.len()], browser);
-        requests.spawn(async move { browser.get("/who").await.status });
-    }
-    requests.join_all().await
-}
-
-/// Writes down the refresh tokens that are issued from now on.
-fn collect_refresh_tokens(world: &World) -> Arc<Mutex<Vec<String>>> {
-    let tokens = Arc::new(Mutex::new(Vec::new()));
-    let sink = tokens.clone();
-    world.provider.on_token_response(move |response| {
-        sink.lock().unwrap().push(response["refresh_token"].as_str().unwrap().to_owned());
-    });
-    tokens
 }
 
 #[tokio::test]

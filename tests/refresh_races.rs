@@ -3,6 +3,8 @@
 
 #[path = "support/pods.rs"]
 mod pods;
+#[path = "support/refreshes.rs"]
+mod refreshes;
 mod support;
 #[path = "support/tokens.rs"]
 mod tokens;
@@ -11,24 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use pods::{Kept, Spy, a_minute_later, assert_signed_out, at, seconds};
-use support::{App, Browser, Reply, World};
-use tower_pkce_auth::Builder;
-use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, TestProvider};
-
-const DUE: Duration = seconds(271);
-
-async fn world() -> World {
-    let provider = TestProvider::builder().refresh_tokens(true).expires_in(seconds(300));
-    World::with_provider(provider).await
-}
-
-async fn stored(world: &World, set: impl Fn(Builder) -> Builder) -> (Browser, App, Spy) {
-    let (one, two, store) = Kept::StoredShared.pods(world, set);
-    let mut browser = world.browser(&one, "alice");
-    browser.sign_in("/").await;
-    (browser, two, store)
-}
+use pods::{a_minute_later, assert_signed_out, at, seconds};
+use refreshes::{DUE, stored, world};
+use support::{Browser, Reply, World};
+use tower_pkce_auth::testing::provider::{Behaviour, Endpoint};
 
 /// Sends a request in the background.
 fn background(browser: &Browser) -> tokio::task::JoinHandle<Reply> {

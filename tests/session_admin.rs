@@ -5,67 +5,20 @@ mod pods;
 mod support;
 #[path = "support/tokens.rs"]
 mod tokens;
+#[path = "support/yielding.rs"]
+mod yielding;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use pods::{Kept, Spy, assert_signed_out, at, minutes, seconds};
+use pods::{Kept, assert_signed_out, at, minutes, seconds};
 use support::World;
 use tokens::{log_out, sign_in};
 use tower_pkce_auth::testing::SignedIn;
 use tower_pkce_auth::testing::provider::TestProvider;
-use tower_pkce_auth::{
-    Clock as _, CookieKeys, Key, PkceAuthLayer, Sessions, Store, StoreErrorKind, StoreFuture,
-};
-
-/// A store at a distance: others come in between whenever it is asked.
-#[derive(Debug)]
-struct Yielding(Spy);
-
-impl Yielding {
-    fn after<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Spy) -> StoreFuture<T> + Send + 'static,
-    ) -> StoreFuture<T> {
-        let store = self.0.clone();
-        StoreFuture::new(async move {
-            tokio::task::yield_now().await;
-            ask(&store).await
-        })
-    }
-}
-
-impl Store for Yielding {
-    fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool> {
-        let key = key.clone();
-        self.after(move |store| store.insert(&key, value, ttl))
-    }
-
-    fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        let key = key.clone();
-        self.after(move |store| store.load(&key))
-    }
-
-    fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
-        let (key, old) = (key.clone(), old.clone());
-        self.after(move |store| store.swap(&key, &old, new, ttl))
-    }
-
-    fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        let key = key.clone();
-        self.after(move |store| store.take(&key))
-    }
-
-    fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
-        let (key, old) = (key.clone(), old.clone());
-        self.after(move |store| store.remove_if(&key, &old))
-    }
-
-    fn shared(&self) -> bool {
-        self.0.shared()
-    }
-}
+use tower_pkce_auth::{Clock as _, CookieKeys, PkceAuthLayer, Sessions, StoreErrorKind};
+use yielding::Yielding;
 
 /// How many sessions of a person a pod lists.
 async fn count(layer: &PkceAuthLayer, subject: &str) -> usize {

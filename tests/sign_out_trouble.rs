@@ -6,6 +6,8 @@ mod pods;
 mod support;
 #[path = "support/tokens.rs"]
 mod tokens;
+#[path = "support/yielding.rs"]
+mod yielding;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,7 @@ use pods::{Spy, a_minute_later, at, seconds};
 use support::{Browser, Reply, World};
 use tower_pkce_auth::testing::provider::{Behaviour, Endpoint, TestProvider};
 use tower_pkce_auth::{Key, MemoryStore, Store, StoreFuture};
+use yielding::Yielding;
 
 /// A store whose copies lag while `lags` is set: what `load_cached` has once returned stays.
 #[derive(Clone, Debug)]
@@ -214,52 +217,6 @@ async fn a_login_does_not_write_the_mark_of_everybody() {
     }
     let writes = store.writes().into_iter().filter(|c| mark.contains(&c.key)).count();
     assert!(writes <= 1, "{writes} writes of marks that concern everybody, by 5 logins");
-}
-
-#[derive(Debug)]
-struct Yielding(MemoryStore);
-impl Yielding {
-    fn after<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&MemoryStore) -> StoreFuture<T> + Send + 'static,
-    ) -> StoreFuture<T> {
-        let store = self.0.clone();
-        StoreFuture::new(async move {
-            tokio::task::yield_now().await;
-            ask(&store).await
-        })
-    }
-}
-
-impl Store for Yielding {
-    fn insert(&self, key: &Key, value: Bytes, ttl: Duration) -> StoreFuture<bool> {
-        let key = key.clone();
-        self.after(move |store| store.insert(&key, value, ttl))
-    }
-
-    fn load(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        let key = key.clone();
-        self.after(move |store| store.load(&key))
-    }
-
-    fn swap(&self, key: &Key, old: &Bytes, new: Bytes, ttl: Duration) -> StoreFuture<bool> {
-        let (key, old) = (key.clone(), old.clone());
-        self.after(move |store| store.swap(&key, &old, new, ttl))
-    }
-
-    fn take(&self, key: &Key) -> StoreFuture<Option<Bytes>> {
-        let key = key.clone();
-        self.after(move |store| store.take(&key))
-    }
-
-    fn remove_if(&self, key: &Key, old: &Bytes) -> StoreFuture<bool> {
-        let (key, old) = (key.clone(), old.clone());
-        self.after(move |store| store.remove_if(&key, &old))
-    }
-
-    fn shared(&self) -> bool {
-        true
-    }
 }
 
 /// One person sends the frame of their own `sid` many times at once: others must not be kept out.

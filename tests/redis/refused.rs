@@ -1,43 +1,23 @@
 //! Servers that do not let us in, or are not there: a clear error in time, without the password.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use tower_pkce_auth::{RedisStore, Store as _, StoreErrorKind};
+use tracing::level_filters::LevelFilter;
 
+use crate::log::Log;
 use crate::servers::{Options, Redis, free_port};
 use crate::tools::{bounded, key, private, shown, store};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// The cause says one of these words, and nothing says the password, the log neither.
 async fn assert_refused(case: &str, store: RedisStore, causes: &[&str]) {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::level_filters::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.listen(LevelFilter::TRACE);
     let answer = bounded(case, store.load(&key())).await;
     let error = answer.expect_err(case);
     assert_ne!(error.kind(), StoreErrorKind::Full, "{case}");
     let shown = shown(&error);
     let told = causes.iter().any(|cause| shown.to_lowercase().contains(cause));
     assert!(told, "{case}: {shown}");
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("no connection to Redis"), "{case}: {log}");
     for text in [&shown, &log, &format!("{store:?}")] {
         assert!(!text.contains("hunter2"), "{case}: {text}");
