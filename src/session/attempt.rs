@@ -161,7 +161,6 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Renews the lease beside everything the attempt does, however slow that is.
     /// Returns how long a call may still take.
     fn lease_left(&self) -> Duration {
         let now = self.refresher.clock.monotonic();

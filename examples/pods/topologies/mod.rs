@@ -62,10 +62,19 @@ impl Topology {
     ///
     /// If `redis-server` or `redis-cli` is missing, or they do not find together.
     pub fn start(shape: Shape) -> io::Result<Self> {
+        Self::start_with(shape, 1)
+    }
+
+    /// As [`Topology::start`], with so many replicas of a master behind sentinels.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with(shape: Shape, replicas: usize) -> io::Result<Self> {
         let mut tries = 1;
         loop {
             // Somebody else may have taken a port that was free.
-            match Self::try_start(shape) {
+            match Self::try_start(shape, replicas) {
                 Err(error) if tries >= TRIES || error.kind() == io::ErrorKind::NotFound => {
                     return Err(error);
                 }
@@ -75,11 +84,11 @@ impl Topology {
         }
     }
 
-    fn try_start(shape: Shape) -> io::Result<Self> {
+    fn try_start(shape: Shape, replicas: usize) -> io::Result<Self> {
         let folder = Folder::new()?;
         let (nodes, sentinels) = match shape {
             Shape::Cluster => (cluster::start(folder.path())?, Vec::new()),
-            Shape::Sentinel => sentinel::start(folder.path())?,
+            Shape::Sentinel => sentinel::start(folder.path(), replicas)?,
             Shape::Single => (vec![Node::start(folder.path(), "redis", "")?], Vec::new()),
         };
         let topology = Self { shape, nodes, sentinels, _folder: folder };

@@ -129,7 +129,7 @@ impl Node {
         }
     }
 
-    /// Returns how far a master is, and how far a replica of it has confirmed to be.
+    /// Returns how far a master is, and how far all its replicas have confirmed to be.
     pub(super) fn copied(&self) -> Option<(i64, i64)> {
         let reply = self.ask(&["INFO", "replication"]).ok()?;
         let number = |line: &str, name: &str| -> Option<i64> {
@@ -138,8 +138,8 @@ impl Node {
         };
         let lines = || reply.text().lines();
         let offset = lines().find_map(|line| number(line, "master_repl_offset:"))?;
-        let replica = lines().find(|line| line.contains("state=online"))?;
-        Some((offset, number(replica, ",offset=")?))
+        let online = lines().filter(|line| line.contains("state=online"));
+        Some((offset, online.filter_map(|line| number(line, ",offset=")).min()?))
     }
 
     /// The end of its log, for an error message.

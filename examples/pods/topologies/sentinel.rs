@@ -1,4 +1,4 @@
-//! A master, its replica, and three sentinels.
+//! A master, its replicas, and three sentinels.
 
 use std::io;
 use std::path::Path;
@@ -15,13 +15,16 @@ const SENTINELS: usize = 3;
 const QUORUM: usize = 2;
 
 /// Starts the servers and those who watch them.
-pub(super) fn start(folder: &Path) -> io::Result<(Vec<Node>, Vec<Node>)> {
+pub(super) fn start(folder: &Path, replicas: usize) -> io::Result<(Vec<Node>, Vec<Node>)> {
     let master = Node::start(folder, "redis-0", "")?;
     let follow = format!("replicaof 127.0.0.1 {}\n", master.port);
-    let replica = Node::start(folder, "redis-1", &follow)?;
-    let nodes = vec![master, replica];
-    wait_for(|| nodes[1].role() == Some(Role::Replica { follows: true }))
-        .map_err(|_| io::Error::other("the replica does not follow"))?;
+    let mut nodes = vec![master];
+    for number in 1..=replicas {
+        nodes.push(Node::start(folder, &format!("redis-{number}"), &follow)?);
+    }
+    let follows = |node: &Node| node.role() == Some(Role::Replica { follows: true });
+    wait_for(|| nodes[1..].iter().all(follows))
+        .map_err(|_| io::Error::other("the replicas do not follow"))?;
     let settings = format!(
         "sentinel monitor {MASTER} 127.0.0.1 {} {QUORUM}\n\
          sentinel down-after-milliseconds {MASTER} {DOWN_AFTER}\n\
@@ -60,8 +63,8 @@ pub(super) fn fail_over(sentinels: &[Node]) -> io::Result<()> {
         .map_err(|_| io::Error::other("the sentinels refuse"))
 }
 
-/// All sentinels know each other and name the same master, which is one, and whose replica follows
-/// it and is known to.
+/// All sentinels know each other and name the same master, which is one, and whose replicas follow
+/// it and are known to.
 pub(super) fn is_healthy(sentinels: &[Node], nodes: &[Node]) -> bool {
     let Some(master) = master(sentinels, nodes) else { return false };
     let wanted = |number| match number == master {

@@ -83,6 +83,18 @@ impl Call {
         is_write && matches!(self.key.purpose(), MARKS | "lease" | "session")
     }
 
+    /// Tells whether its loss is made good: sign-outs are written again for a minute by whoever made
+    /// them, and what takes a session away comes after one.
+    pub(super) fn may_be_lost(&self) -> bool {
+        self.key.is_mark() || matches!(self.kind, Kind::Take)
+    }
+
+    /// Tells whether it asks what has become of a session: a copy will not do, nor the word of a
+    /// server that is being replaced.
+    pub(super) fn must_be_current(&self) -> bool {
+        matches!(self.kind, Kind::Load) && !self.tracked && self.key.purpose() == "session"
+    }
+
     /// Returns the key, if the server sends word when it changes.
     pub(super) fn tracked_key(&self) -> Option<&Key> {
         self.tracked.then_some(&self.key)

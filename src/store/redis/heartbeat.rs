@@ -32,9 +32,6 @@ pub(super) async fn run(shared: Weak<Shared>, connected: Connected) {
         // Not held while this sleeps: a store that nobody has any more must end.
         let Some(shared) = shared.upgrade() else { return };
         let is_master = role.as_ref().is_ok_and(is_master);
-        if let Ok(role) = &role {
-            shared.replicas().hear(role);
-        }
         let trouble = match &role {
             Err(error) if error.is_timeout() => Some(Trouble::Silent),
             Err(error) if is_link_lost(error) => Some(Trouble::Lost),
@@ -58,6 +55,9 @@ pub(super) async fn run(shared: Weak<Shared>, connected: Connected) {
             };
         if !shared.heard(generation, sent, tells) {
             return;
+        }
+        if let Ok(role) = &role {
+            shared.replicas().hear(role);
         }
         if beat % LOOK == 0 {
             warned = look(&shared, &mut connection, role.is_err(), warned).await;
@@ -100,7 +100,7 @@ async fn look(
     let fields = || info.lines().filter_map(|line| line.trim_end().split_once(':'));
     let field = |name: &str| fields().find(|(found, _)| *found == name).map(|(_, value)| value);
     if at_replicas && field("connected_slaves").is_some_and(|replicas| replicas != "0") {
-        shared.replicas().are_there(INTERVAL * (LOOK + 1));
+        shared.replicas().are_there(INTERVAL * (2 * LOOK));
     }
     match field("maxmemory_policy") {
         Some(policy) if policy != "noeviction" => {

@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use super::call::{Call, Manner, wait};
 use super::connect::Address;
-use super::phase::{Connected, Shared};
-use super::replicas::Replicas;
+use super::phase::{Connected, Shared, Trouble};
+use super::sentinel::Master;
 use crate::store::Key;
 use crate::store::cache::Begun;
 
@@ -40,11 +40,6 @@ impl Link {
         self.shared.made()
     }
 
-    /// Returns what is known of the replicas of the server.
-    pub(super) fn replicas(&self) -> &Replicas {
-        self.shared.replicas()
-    }
-
     /// Returns what the server holds under a key, if that is known here.
     pub(super) fn known(&self, key: &Key) -> Option<Option<Bytes>> {
         self.shared.cache().find(key)
@@ -57,52 +52,89 @@ impl Link {
         }
     }
 
-    /// Asks something over the connection. What may be asked twice is, where the connection was
-    /// lost while it lay idle.
-    pub(super) async fn run(&self, call: &Call, asking: bool) -> Result<Value, RedisError> {
-        let connected = self.shared.connected().await?;
-        match self.run_over(connected, call, asking).await {
-            Err(error) if call.may_be_repeated() && error.is_connection_dropped() => {
-                let connected = self.shared.connected().await?;
-                self.run_over(connected, call, asking).await
-            }
-            answer => answer,
+    /// Tells whether the server has replicas that a write can be waited for at, or may have.
+    pub(super) fn is_replicated(&self) -> bool {
+        let unknown = self.shared.address().has_others() && !self.shared.is_connected();
+        unknown || self.shared.replicas().exist()
+    }
+
+    /// Returns whom the sentinels called master when the connection was made, if there is one.
+    pub(super) fn master(&self) -> Option<Arc<Master>> {
+        self.shared.current().and_then(|connected| connected.master)
+    }
+
+    /// Gives the connection up if it leads to that master.
+    pub(super) fn leave(&self, master: &Arc<Master>) {
+        if let Some(connected) = self.shared.current()
+            && connected.master.as_ref() == Some(master)
+        {
+            self.shared.give_up(connected.generation, Trouble::Lost);
         }
     }
 
-    /// Waits until a replica has all that was written over the connection.
-    ///
-    /// # Errors
-    ///
-    /// If it may be that another server is master, which will never have it.
-    pub(super) async fn wait(&self, within: Duration) -> Result<(), RedisError> {
-        let Connected { mut connection, master, .. } = self.shared.connected().await?;
-        let answer = wait(&mut connection, within).await;
-        let confirmed = matches!(answer, Ok(true));
-        if !confirmed && !self.shared.address().is_settled(master.as_deref()).await {
-            return Err((ErrorKind::Io, "another server becomes master").into());
+    /// Tells whether the server is master and stays so, as far as the sentinels can tell.
+    pub(super) async fn is_settled(&self) -> bool {
+        let master = self.master();
+        self.shared.address().is_settled(master.as_deref()).await
+    }
+
+    /// Asks something over the connection. What may be asked twice is, where the connection was
+    /// lost while it lay idle.
+    pub(super) async fn run(&self, call: &Call, asking: bool) -> Result<Value, RedisError> {
+        self.run_counted(call, asking).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`Link::run`], and says over which connection.
+    pub(super) async fn run_counted(
+        &self,
+        call: &Call,
+        asking: bool,
+    ) -> Result<(Value, u64), RedisError> {
+        let mut connected = self.shared.connected().await?;
+        let mut answer = self.run_over(&connected, call, asking).await;
+        if call.may_be_repeated() && answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
+            connected = self.shared.connected().await?;
+            answer = self.run_over(&connected, call, asking).await;
         }
-        match answer {
-            Ok(true) => {}
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                tracing::debug!(server = %self.server(), %error, "no replica is waited for");
-                self.replicas().refused();
-            }
-            Ok(false) | Err(_) => {
-                tracing::warn!(server = %self.server(), "no replica has confirmed a write in time");
-                self.replicas().fell_behind();
+        Ok((answer?, connected.generation))
+    }
+
+    /// Waits until a replica has all that was written over a connection, and says whether it is kept,
+    /// as far as anybody can tell.
+    pub(super) async fn keeps(&self, generation: u64, within: Duration) -> bool {
+        let Some(connected) = self.shared.current() else { return false };
+        if connected.generation != generation {
+            return false;
+        }
+        let replicas = self.shared.replicas();
+        if replicas.keep_up() {
+            match wait(&mut connected.connection.clone(), within).await {
+                // One of several may be attached to a master that is replaced already.
+                Ok(true) if !replicas.are_several() => return true,
+                Ok(true) => {}
+                Ok(false) => {
+                    if replicas.fell_behind() {
+                        let server = self.server();
+                        tracing::warn!(%server, "no replica has confirmed a write in time");
+                    }
+                }
+                Err(error) if refuses(&error) => {
+                    tracing::debug!(server = %self.server(), %error, "no replica is waited for");
+                    replicas.refused();
+                }
+                Err(_) => return false,
             }
         }
-        Ok(())
+        self.shared.address().is_settled(connected.master.as_deref()).await
     }
 
     async fn run_over(
         &self,
-        connected: Connected,
+        connected: &Connected,
         call: &Call,
         asking: bool,
     ) -> Result<Value, RedisError> {
-        let Connected { generation, mut connection, .. } = connected;
+        let (generation, mut connection) = (connected.generation, connected.connection.clone());
         let (number, begun) = self.shared.begin_call(generation);
         // What is on its way to another server is not told of by this one.
         let begun = begun.filter(|_| !asking);
@@ -142,4 +174,10 @@ impl fmt::Debug for Link {
 pub(super) fn is_redirection(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, Moved, TryAgain};
     matches!(error.kind(), ErrorKind::Server(Ask | ClusterDown | Moved | TryAgain))
+}
+
+/// Tells whether a server does not wait for replicas at all.
+fn refuses(error: &RedisError) -> bool {
+    let unknown = || error.detail().is_some_and(|detail| detail.contains("unknown command"));
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || unknown()
 }

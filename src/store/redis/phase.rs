@@ -132,6 +132,18 @@ impl Shared {
         self.probe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the connection, if there is one.
+    pub(super) fn current(&self) -> Option<Connected> {
+        match &self.lock().phase {
+            Phase::Connected(connected) => Some(connected.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.lock().phase, Phase::Connected(_))
+    }
+
     /// Returns the connection; all who need one wait for the same attempt.
     pub(super) async fn connected(self: &Arc<Self>) -> Result<Connected, RedisError> {
         let (mut attempt, task) = {

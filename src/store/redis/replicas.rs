@@ -17,6 +17,10 @@ const RECENT: Duration = Duration::from_secs(3);
 /// None is waited for so long after one did not confirm a write in time, unless it is seen to have
 /// caught up before.
 const FORBEARANCE: Duration = Duration::from_secs(15);
+/// So long several replicas are remembered: one of them may have left to become master.
+const MEMORY: Duration = Duration::from_secs(60);
+/// The log is told of it once in so long.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The replicas of one server.
 pub(super) struct Replicas {
@@ -28,6 +32,10 @@ pub(super) struct Replicas {
     behind_since: AtomicU64,
     /// Whether the server refuses to wait for them.
     refused: AtomicBool,
+    /// Until then there may be more than one, in monotonic milliseconds.
+    several_until: AtomicU64,
+    /// When the log was told last that they do not keep up.
+    told: AtomicU64,
     /// When the master's offset was looked at, and what it was.
     target: Mutex<Option<(u64, i64)>>,
 }
@@ -39,6 +47,8 @@ impl Replicas {
             until: AtomicU64::new(0),
             behind_since: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            several_until: AtomicU64::new(if expected { now() + millis(MEMORY) } else { 0 }),
+            told: AtomicU64::new(0),
             target: Mutex::default(),
         };
         replicas.forget();
@@ -72,9 +82,21 @@ impl Replicas {
         !behind && !self.refused.load(Ordering::Acquire)
     }
 
-    /// Notes that none has confirmed a write in time.
-    pub(super) fn fell_behind(&self) {
-        self.behind_since.store(now().max(1), Ordering::Release);
+    /// Tells whether there may be more than one, or were a while ago.
+    pub(super) fn are_several(&self) -> bool {
+        now() < self.several_until.load(Ordering::Acquire)
+    }
+
+    /// Notes that none has confirmed a write in time; tells whether the log should be told.
+    pub(super) fn fell_behind(&self) -> bool {
+        let now = now().max(1);
+        self.behind_since.store(now, Ordering::Release);
+        let told = self.told.load(Ordering::Acquire);
+        let tell = told == 0 || now.saturating_sub(told) > millis(QUIET);
+        if tell {
+            self.told.store(now, Ordering::Release);
+        }
+        tell
     }
 
     /// Notes that the server does not wait for them.
@@ -93,6 +115,9 @@ impl Replicas {
             return;
         }
         self.are_there(RECENT);
+        if replicas.len() > 1 {
+            self.several_until.store(now() + millis(MEMORY), Ordering::Release);
+        }
         let Some(offset) = number(offset) else { return };
         let furthest = replicas.iter().filter_map(|replica| match replica {
             Value::Array(fields) => fields.get(2).and_then(number),
@@ -159,7 +184,8 @@ mod tests {
         let replicas = Replicas::new(true);
         replicas.hear(&role(100, &[100]));
         assert!(replicas.keep_up());
-        replicas.fell_behind();
+        assert!(replicas.fell_behind(), "the log is told");
+        assert!(!replicas.fell_behind(), "once");
         std::thread::sleep(Duration::from_millis(2));
         // What it had before says nothing of what it has not confirmed.
         replicas.hear(&role(200, &[100]));

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MEMORY: Duration = Duration::from_secs(60);
 /// The others are waited for so long after the first sentinel has answered.
 const OTHERS: Duration = Duration::from_millis(100);
+/// How long a write waits for them, of which only one may know of a fail-over.
+const SETTLED: Duration = Duration::from_millis(400);
 
 /// The sentinels of one master, and how its server is reached.
 pub(super) struct Sentinel {
@@ -49,6 +51,13 @@ pub(super) struct Master {
     epoch: u64,
     /// Whether a sentinel is about to make another one master.
     in_fail_over: bool,
+}
+
+impl Master {
+    /// Tells whether it has taken the place of another one.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.epoch > other.epoch && (&self.host, self.port) != (&other.host, other.port)
+    }
 }
 
 impl Sentinel {
@@ -79,7 +88,7 @@ impl Sentinel {
 
     /// Returns the master and how to reach it.
     pub(super) async fn find(&self) -> Result<(Client, Master), RedisError> {
-        let master = self.ask().await?;
+        let master = self.ask(OTHERS).await?;
         if !self.is_news(&master) {
             return Err((ErrorKind::Io, "the sentinels in reach know less than was known").into());
         }
@@ -89,7 +98,7 @@ impl Sentinel {
 
     /// Tells whether this one is still master; if nobody can tell, it is.
     pub(super) async fn is_current(&self, master: &Master) -> bool {
-        match timeout(PATIENCE, self.ask()).await {
+        match timeout(PATIENCE, self.ask(OTHERS)).await {
             Ok(Ok(now)) => {
                 // Older news than what is known is no news.
                 !self.is_news(&now) || (&now.host, now.port) == (&master.host, master.port)
@@ -101,7 +110,7 @@ impl Sentinel {
     /// Tells whether this one is master and stays so, as far as anybody can tell: in a fail-over
     /// another one may be master already, a second before the sentinels name it.
     pub(super) async fn is_settled(&self, master: &Master) -> bool {
-        match timeout(PATIENCE, self.ask()).await {
+        match timeout(SETTLED, self.ask(SETTLED / 2)).await {
             Ok(Ok(now)) => {
                 let same = (&now.host, now.port) == (&master.host, master.port);
                 !now.in_fail_over && (same || !self.is_news(&now))
@@ -124,7 +133,7 @@ impl Sentinel {
 
     /// Asks every sentinel; the word of the highest epoch counts. Of a fail-over only the sentinel
     /// knows that leads it.
-    async fn ask(&self) -> Result<Master, RedisError> {
+    async fn ask(&self, others: Duration) -> Result<Master, RedisError> {
         let mut asked = JoinSet::new();
         for guard in &self.sentinels {
             let (guard, service) = (guard.clone(), self.service.clone());
@@ -135,7 +144,7 @@ impl Sentinel {
         loop {
             let next = match newest {
                 None => asked.join_next().await,
-                Some(_) => timeout(OTHERS, asked.join_next()).await.unwrap_or_default(),
+                Some(_) => timeout(others, asked.join_next()).await.unwrap_or_default(),
             };
             match next {
                 None => break,
@@ -211,11 +220,16 @@ fn read(place: &Value, listed: &Value) -> Option<Master> {
     };
     let Value::Array(place) = place else { return None };
     let [host, port] = &place[..] else { return None };
+    let (host, port) = (text(host)?, text(port)?);
+    // Once the new master is named, the fail-over goes on for as long as other replicas take to
+    // follow it; the old one is listed until then.
+    let named = field("ip").is_none_or(|ip| ip != host) || field("port") != Some(port);
+    let flagged = field("flags").is_some_and(|flags| flags.contains("failover_in_progress"));
     Some(Master {
-        host: text(host)?.to_owned(),
-        port: text(port)?.parse().ok()?,
+        host: host.to_owned(),
+        port: port.parse().ok()?,
         epoch: field("config-epoch")?.parse().ok()?,
-        in_fail_over: field("flags").is_some_and(|flags| flags.contains("failover_in_progress")),
+        in_fail_over: flagged && !named,
     })
 }
 
