@@ -362,7 +362,7 @@ async fn people_stay(shape: Shape) {
         browser.post("/auth/logout").await;
         gone.push(copy);
     }
-    // Only sign-outs are waited for.
+    // Logins that are begun are not waited for.
     blocking(|| topology.wait_until_copied().unwrap());
     // Whoever has the sign-outs.
     let victim = blocking(|| topology.master_of("auth:{marks}:x")).unwrap();

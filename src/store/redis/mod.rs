@@ -69,10 +69,10 @@ use crate::names::InvalidName;
 ///
 /// A user of its access control lists needs `+get +set +getdel +del +evalsha +eval` on the keys
 /// `<prefix>:*`, and `+select` for another database than 0. With `+client|tracking +client|caching`
-/// there is a local cache, with `+role` none of a server that is no master any
-/// more, with `+info` a warning of settings that endanger sessions, with `+wait` (and `+info`) a
-/// sign-out waits for a replica. By way of sentinels `+role` is needed, in a cluster `+cluster|slots`
-/// and, while slots move, `+asking`.
+/// there is a local cache; with `+role` none of a server that is no master any more, and with `+wait`
+/// beside it sign-outs and sessions wait for a replica (`+info` instead of `+role` will do for that);
+/// with `+info` there is a warning of settings that endanger sessions. By way of sentinels `+role` is
+/// needed, in a cluster `+cluster|slots` and, while slots move, `+asking`.
 ///
 /// The server must not evict: with a `maxmemory-policy` other than `noeviction` people are signed
 /// out when memory is short, and a warning is logged.
@@ -80,10 +80,10 @@ use crate::names::InvalidName;
 /// # What a fail-over can lose
 ///
 /// Redis acknowledges a write before its replicas have it. Sign-outs, sessions, and the notes that
-/// keep a refresh token from being spent twice, wait up to 100 ms for one replica that keeps up; where
-/// none has confirmed a session or a note while sentinels are replacing the master, it counts as
-/// failed. Sign-outs are written again for a minute after. A login that was begun in the last moment
-/// starts over.
+/// keep a refresh token from being spent twice, wait up to 100 ms for one replica, if one keeps up.
+/// Where a session or a note may be on a master that sentinels are replacing, it counts as failed
+/// (`503`); in a cluster the servers see to that in a hand-over themselves. Sign-outs are written again
+/// for a minute after. A login that was begun in the last moment starts over.
 ///
 /// # Security
 ///
@@ -133,7 +133,7 @@ impl RedisStore {
     /// That connection's own rules hold: how it finds a server again, and how long it waits for it;
     /// the layer gives up after [`Builder::store_timeout`](crate::Builder::store_timeout). Nothing
     /// is cached here, because such a connection cannot say when it was replaced by another one, so
-    /// that every request asks Redis once or twice; and sign-outs are not waited for at replicas.
+    /// that every request asks Redis once or twice; and no replica is waited for.
     /// It must speak to the database itself, not to one of its replicas.
     ///
     /// # Examples
