@@ -30,7 +30,7 @@ impl Prometheus {
             let configuration = folder.write(
                 "prometheus.yml",
                 &format!(
-                    "global: {{scrape_interval: 1s}}\n\
+                    "global: {{scrape_interval: 4s, scrape_timeout: 4s}}\n\
                      scrape_configs: [{{job_name: prometheus, static_configs: [{{targets: ['{address}']}}]}}]\n"
                 ),
             );

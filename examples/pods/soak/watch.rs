@@ -51,7 +51,7 @@ pub struct Tally {
 
 pub struct Watch {
     tally: Mutex<Tally>,
-    /// Moves on before and after each moment at which the store was empty.
+    /// Moves on before and after each moment at which the store was empty: in between it is odd.
     epoch: Mutex<u64>,
     kills: Mutex<Vec<Instant>>,
     /// When another server became master, from before until all was well.
@@ -131,7 +131,10 @@ impl Watch {
 
     /// Somebody who was signed in at `epoch` is asked to sign in, and has not left.
     pub fn signed_out(&self, user: &str, epoch: u64, seen: String) {
-        if self.epoch() > epoch {
+        let now = self.epoch();
+        // It may be back, and empty, a moment before that is said.
+        let is_being_emptied = now % 2 == 1;
+        if now > epoch || is_being_emptied {
             return self.count(|tally| tally.lost_with_store += 1);
         }
         let given = lock(&self.given).get(user).copied();
